@@ -1,0 +1,219 @@
+"""Values and a Schema in, faults out: the one judge, of requests (`check.request`) and of tables (`check.table`).
+
+The rules are a field's (`Field.rules`): `type`, `required`, `values`, `ge`, `gt`, `le`, `lt`,
+`multiple_of`, `min_length`, `max_length`, `pattern`; a row may also have `unknown` or `target`
+fields. `judge` says in plain Python what each means; the request decoder and the table check are
+faster ways to the same verdict, and tests hold them to it.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any
+
+from perron.contract import Field
+from perron.errors import nearest
+
+__all__ = ["Fault", "judge", "judge_row"]
+
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+WHOLE_TOLERANCE = 1e-9  # of a quotient, relative: 0.3 is a multiple of 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One broken rule: at which row and field, which rule, what was expected, what came instead."""
+
+    row: int
+    field: str
+    rule: str
+    expected: str
+    value: object
+
+    @property
+    def message(self) -> str:
+        """One line: `Expected a number ≥ 0, got -3 at rows[17].total_rooms`."""
+        return f"Expected {self.expected}, got {show(self.value)} at rows[{self.row}].{self.field}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "row": self.row,
+            "field": self.field,
+            "rule": self.rule,
+            "expected": self.expected,
+            "value": json.loads(show(self.value)) if _is_plain(self.value) else show(self.value),
+            "message": self.message,
+        }
+
+
+class Absent:
+    """Stands for a value that wasn't given at all (None is one that was given as null)."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+ABSENT = Absent()
+
+
+def show(value: object) -> str:
+    """The value as JSON would write it, cut to 80 characters."""
+    if value is ABSENT:
+        return "nothing"
+    if isinstance(value, date):
+        return json.dumps(value.isoformat())
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate can't be sent back
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) <= INT_MAX)
+
+
+def judge(field: Field, value: Any, row: int = 0) -> Iterator[Fault]:
+    """Every fault of one value as JSON gives it: dates as ISO 8601 text or as date objects."""
+    if value is None or value is ABSENT:
+        if not field.optional:
+            yield Fault(row, field.name, "required", field.expected, value)
+        return
+    parsed = _parsed(field, value)
+    if parsed is None:
+        yield Fault(row, field.name, "type", field.expected, value)
+        return
+    for rule, holds in _holds(field, parsed):
+        if not holds:
+            yield Fault(row, field.name, rule, field.expected_by(rule), value)
+
+
+def judge_row(fields: dict[str, Field], target: str | None, row: Any, index: int) -> Iterator[Fault]:
+    """Every fault of one row of a request, in the contract's order; unknown fields come last."""
+    if not isinstance(row, dict):
+        yield Fault(index, "", "type", "an object with one key per field", row)
+        return
+    for name, field in fields.items():
+        yield from judge(field, row.get(name, ABSENT), index)
+    for name in row:
+        if name in fields:
+            continue
+        if name == target:
+            yield Fault(index, name, "target", "no value, since it is what is predicted", row[name])
+        else:
+            yield Fault(index, name, "unknown", f"only the contract's fields ({nearest(name, fields)})", row[name])
+
+
+def _parsed(field: Field, value: Any) -> Any:
+    """The value in the kind's own Python type, or None where it is of another."""
+    match field.kind:
+        case "float":
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return None
+            try:
+                number = float(value)
+            except OverflowError:
+                return None
+            return number if math.isfinite(number) else None
+        case "int":
+            return _whole(value)
+        case "bool":
+            return value if isinstance(value, bool) else None
+        case "text":
+            return value if isinstance(value, str) and _encodes(value) else None
+        case "category":
+            return _whole(value) if field.is_numeric_category else value if isinstance(value, str) else None
+        case "date":
+            return _day(value)
+        case "datetime":
+            return _moment(value)
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if INT_MIN <= value <= INT_MAX else None
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:?\d{2})?")
+
+
+def _day(value: Any) -> date | None:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not DAY.fullmatch(value):
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, str) and MOMENT.fullmatch(value):
+        try:
+            value = datetime.fromisoformat(value.upper())
+        except ValueError:
+            return None
+    return as_utc(value) if isinstance(value, datetime) else None
+
+
+def as_utc(moment: datetime) -> datetime:
+    """The moment with a time zone; a naive one is taken as UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def is_multiple(value: float, of: float) -> bool:
+    """Whether value / of is whole, to a relative 1e-9."""
+    ratio = value / of
+    return abs(ratio - round(ratio)) <= WHOLE_TOLERANCE * max(1.0, abs(ratio))
+
+
+@lru_cache(maxsize=1024)
+def full_match(pattern: str) -> re.Pattern[str]:
+    """The pattern, compiled so that it must match the whole text."""
+    return re.compile(rf"(?:{pattern})\Z")
+
+
+def bound_of(field: Field, code: str) -> Any:
+    """The bound, comparable with parsed values, or None."""
+    bound = getattr(field, code)
+    return as_utc(bound) if field.kind == "datetime" and isinstance(bound, datetime) else bound
+
+
+def _holds(field: Field, value: Any) -> Iterator[tuple[str, bool]]:
+    if field.values:
+        yield "values", value in field.values
+    for code, holds in (
+        ("ge", lambda bound: value >= bound),
+        ("gt", lambda bound: value > bound),
+        ("le", lambda bound: value <= bound),
+        ("lt", lambda bound: value < bound),
+    ):
+        bound = bound_of(field, code)
+        if bound is not None:
+            yield code, holds(bound)
+    if field.multiple_of is not None:
+        yield "multiple_of", is_multiple(value, field.multiple_of)
+    if field.min_length is not None:
+        yield "min_length", len(value) >= field.min_length
+    if field.max_length is not None:
+        yield "max_length", len(value) <= field.max_length
+    if field.pattern is not None:
+        yield "pattern", full_match(field.pattern).match(value) is not None

@@ -1,0 +1,342 @@
+"""Chunks of a table and a Schema in; typed good rows and quarantined bad rows out, vectorised.
+
+A chunk's columns may be text (CSV) or typed (Parquet, a data frame). Text is read by the field's
+kind, so `"007"` stays text and `" 41 "` is a number. Null is an empty cell, and NA, NaN, null, None,
+#N/A in columns of numbers, dates and truth values; in text columns only the empty cell is null, and
+in categories NA and the like unless they are listed. Memory is a few times one chunk.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from perron.check import INT_MAX, INT_MIN, WHOLE_TOLERANCE, Fault, bound_of, full_match
+from perron.contract import Field, Schema
+from perron.errors import DataError
+
+__all__ = ["Chunk", "Report", "TableCheck", "arrow_schema"]
+
+NULLS = pa.array(["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"])
+TRUE, FALSE = pa.array(["true", "t", "yes", "y", "1"]), pa.array(["false", "f", "no", "n", "0"])
+EXAMPLES = 3  # of faults, kept per rule
+ARROW = {
+    "float": pa.float64(),
+    "int": pa.int64(),
+    "bool": pa.bool_(),
+    "text": pa.string(),
+    "date": pa.date32(),
+    "datetime": pa.timestamp("us", tz="UTC"),
+}
+Faults = list[tuple[str, Any]]  # (rule, mask of the rows that break it)
+
+
+def arrow_schema(fields: Iterable[Field]) -> pa.Schema:
+    """The Arrow schema of checked rows: float64, int64, bool, string, date32, timestamp[us, UTC]."""
+    return pa.schema([pa.field(f.name, _arrow_type(f), nullable=f.optional) for f in fields])
+
+
+def _arrow_type(f: Field) -> pa.DataType:
+    if f.kind == "category":
+        return pa.int64() if f.is_numeric_category else pa.string()
+    return ARROW[f.kind]
+
+
+@dataclass
+class Report:
+    """What a check found over all chunks: counts by (field, rule) and a few examples of each."""
+
+    rows: int = 0
+    bad: int = 0
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], list[Fault]] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        """One entry per broken rule, most frequent first, as plain data."""
+        return [
+            {"field": name, "rule": rule, "rows": count, "examples": [f.message for f in self.examples[name, rule]]}
+            for (name, rule), count in self.counts.most_common()
+        ]
+
+    @property
+    def words(self) -> str:
+        """One line: the three rules broken most, with an example of each."""
+        parts = [f"{entry['rows']} × {entry['examples'][0]}" for entry in self.faults[:3]]
+        more = len(self.counts) - 3
+        return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One checked chunk: typed good rows, and the bad ones as they came.
+
+    `good_mask` says of each row that came whether it is good. `bad` has the columns `row` (counted
+    from 0 over the whole source), `fault` (every broken rule in words) and the source's own as text.
+    """
+
+    good: pa.RecordBatch
+    good_mask: Any
+    bad: pa.Table
+
+
+class TableCheck:
+    """Checks a table chunk by chunk: `[check(batch) for batch in batches]`, then `check.report`."""
+
+    def __init__(self, schema: Schema, *, for_prediction: bool = False) -> None:
+        self.fields = schema.request if for_prediction else schema.fields
+        if for_prediction:  # a row to predict may come without what only training needs
+            self._may_lack = {f.column for f in self.fields if not f.is_feature}
+        else:
+            self._may_lack = set()
+        self.arrow = arrow_schema(self.fields)
+        self.report = Report()
+        self._name = schema.name
+
+    def __call__(self, batch: pa.RecordBatch) -> Chunk:
+        """The chunk, checked.
+
+        Raises:
+            DataError: a column that the contract names isn't there.
+        """
+        first, columns = self.report.rows, self._columns(batch)
+        self.report.rows += batch.num_rows
+        ok = np.ones(batch.num_rows, bool)
+        words: dict[int, list[str]] = {}
+        typed = []
+        for f, raw in zip(self.fields, columns, strict=True):
+            values, faults = _judge(f, raw) if raw is not None else (pa.nulls(batch.num_rows, _arrow_type(f)), [])
+            typed.append(values)
+            for rule, mask in faults:
+                places = np.flatnonzero(mask)
+                if places.size:
+                    ok[places] = False
+                    self._note(f, rule, raw, places, first, words)
+        good_mask = pa.array(ok)
+        checked = pa.RecordBatch.from_arrays(typed, schema=pa.schema([x.with_nullable(True) for x in self.arrow]))
+        good = checked.filter(good_mask) if not ok.all() else checked
+        good = pa.RecordBatch.from_arrays(good.columns, schema=self.arrow)
+        bad_places = np.flatnonzero(~ok)
+        self.report.bad += bad_places.size
+        return Chunk(good, good_mask, _quarantine(batch, bad_places, first, words))
+
+    def _columns(self, batch: pa.RecordBatch) -> list[pa.Array | None]:
+        names = batch.schema.names
+        found: list[pa.Array | None] = []
+        for f in self.fields:
+            if f.column in names:
+                found.append(batch.column(f.column))
+            elif f.name in names:
+                found.append(batch.column(f.name))
+            elif f.column in self._may_lack:
+                found.append(None)
+            else:
+                there = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+                raise DataError(f"The data has no column {f.column!r}, which {self._name}.{f.name} reads; it has {there}.")
+        return found
+
+    def _note(self, f: Field, rule: str, raw: Any, places: Any, first: int, words: dict[int, list[str]]) -> None:
+        self.report.counts[f.name, rule] += places.size
+        kept = self.report.examples.setdefault((f.name, rule), [])
+        expected = f.expected if rule in ("type", "required") else f.expected_by(rule)
+        for place in places:
+            value = raw[int(place)].as_py()
+            fault = Fault(first + int(place), f.name, rule, expected, value)
+            words.setdefault(int(place), []).append(f"{f.name}: expected {expected}")
+            if len(kept) < EXAMPLES:
+                kept.append(fault)
+
+
+def _quarantine(batch: pa.RecordBatch, places: Any, first: int, words: dict[int, list[str]]) -> pa.Table:
+    taken = batch.take(pa.array(places))
+    columns: dict[str, pa.Array] = {
+        "row": pa.array(places + first, pa.int64()),
+        "fault": pa.array(["; ".join(words[int(place)]) for place in places], pa.string()),
+    }
+    for name, column in zip(batch.schema.names, taken.columns, strict=True):
+        key = name if name not in columns else f"{name}_"
+        columns[key] = column if pa.types.is_string(column.type) else pa.array([_text(v) for v in column.to_pylist()], pa.string())
+    return pa.table(columns)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _judge(f: Field, raw: pa.Array) -> tuple[pa.Array, Faults]:
+    """The column in the field's type (null where it can't be), and the mask of each broken rule."""
+    if pa.types.is_dictionary(raw.type):
+        raw = raw.dictionary_decode()
+    values, wrong = _read(f, raw)
+    faults: Faults = [("type", wrong)]
+    if not f.optional:
+        faults.append(("required", ~_valid(values) & ~wrong))
+    return values, faults + list(_broken(f, values))
+
+
+def _valid(values: pa.Array) -> Any:
+    return np.asarray(pc.is_valid(values))
+
+
+def _read(f: Field, raw: pa.Array) -> tuple[pa.Array, Any]:
+    """The values in the field's type, and a mask of those that are of another."""
+    target = _arrow_type(f)
+    if pa.types.is_null(raw.type):
+        return pa.nulls(len(raw), target), np.zeros(len(raw), bool)
+    is_text = pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type) or pa.types.is_string_view(raw.type)
+    if is_text:
+        raw = raw.cast(pa.string())
+    if pa.types.is_string(target):
+        return _read_text(f, raw, is_text)
+    if is_text:
+        stripped = pc.utf8_trim_whitespace(raw)
+        raw = pc.if_else(pc.is_in(stripped, NULLS), pa.scalar(None, pa.string()), stripped)
+    given = _valid(raw)
+    values = _CASTS[f.kind if f.kind != "category" else "int"](raw, is_text)
+    valid = _valid(values)
+    if pa.types.is_floating(raw.type):  # NaN in a typed column is a missing value, not a wrong one
+        given &= ~np.asarray(pc.fill_null(pc.is_nan(raw), False))
+    return values, given & ~valid
+
+
+def _read_text(f: Field, raw: pa.Array, is_text: bool) -> tuple[pa.Array, Any]:
+    if not is_text:
+        if pa.types.is_floating(raw.type):  # 1.0 of a column of codes with nulls is "1"
+            whole = pd.Series(raw.to_pandas())
+            raw = pa.array([None if pd.isna(v) else str(int(v)) if float(v).is_integer() else str(v) for v in whole], pa.string())
+        else:
+            raw = raw.cast(pa.string())
+    nulls = NULLS.filter(pc.invert(pc.is_in(NULLS, pa.array(list(f.values), pa.string())))) if f.values else pa.array([""])
+    if f.values:
+        raw = pc.if_else(pc.is_in(raw, pa.array(list(f.values), pa.string())), raw, pc.utf8_trim_whitespace(raw))
+    values = pc.if_else(pc.is_in(raw, nulls), pa.scalar(None, pa.string()), raw)
+    return values, np.zeros(len(raw), bool)
+
+
+def _floats(raw: pa.Array, is_text: bool) -> pa.Array:
+    """Finite float64, null where the value isn't a number."""
+    if is_text:
+        try:
+            values = raw.cast(pa.float64())
+        except pa.ArrowInvalid:
+            values = pa.array(pd.to_numeric(raw.to_pandas(), errors="coerce"), pa.float64(), from_pandas=True)
+    elif pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
+        values = raw.cast(pa.float64(), safe=False)
+    else:
+        values = pa.nulls(len(raw), pa.float64())
+    return pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float64()))
+
+
+def _ints(raw: pa.Array, is_text: bool) -> pa.Array:
+    """int64, null where the value isn't a whole number of 64 bits; `41.0` is one."""
+    if is_text:
+        try:
+            return raw.cast(pa.int64())
+        except pa.ArrowInvalid:
+            plain = pc.replace_substring_regex(raw, r"^\+?(-?\d+)(\.0*)?$", r"\1")
+            fits = np.asarray(pc.fill_null(pc.match_substring_regex(plain, r"^-?\d{1,18}$"), False))
+            longer = np.asarray(pc.fill_null(pc.match_substring_regex(plain, r"^-?\d{19,}$"), False))
+            values = pc.if_else(pa.array(fits), plain, pa.scalar(None, pa.string())).cast(pa.int64())
+            if longer.any():  # rare: exactly, by Python
+                items = values.to_pylist()
+                for place in np.flatnonzero(longer):
+                    number = int(plain[int(place)].as_py())
+                    items[place] = number if INT_MIN <= number <= INT_MAX else None
+                values = pa.array(items, pa.int64())
+            return values
+    if pa.types.is_integer(raw.type):
+        try:
+            return raw.cast(pa.int64())
+        except pa.ArrowInvalid:  # uint64 beyond int64
+            return pa.array([v if v is None or v <= INT_MAX else None for v in raw.to_pylist()], pa.int64())
+    if pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
+        floats = raw.cast(pa.float64(), safe=False)
+        whole = pc.and_(pc.equal(floats, pc.floor(floats)), pc.less(pc.abs(floats), 2.0**63))
+        return pc.if_else(pc.fill_null(whole, False), floats, pa.scalar(None, pa.float64())).cast(pa.int64(), safe=False)
+    if pa.types.is_boolean(raw.type):
+        return raw.cast(pa.int64())
+    return pa.nulls(len(raw), pa.int64())
+
+
+def _bools(raw: pa.Array, is_text: bool) -> pa.Array:
+    if pa.types.is_boolean(raw.type):
+        return raw
+    if is_text:
+        lower = pc.utf8_lower(raw)
+    elif pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type):
+        lower = pc.if_else(pc.equal(raw, 1), "1", pc.if_else(pc.equal(raw, 0), "0", "other"))
+    else:
+        return pa.nulls(len(raw), pa.bool_())
+    yes, no = pc.is_in(lower, TRUE), pc.is_in(lower, FALSE)
+    return pc.if_else(yes, True, pc.if_else(no, False, pa.scalar(None, pa.bool_())))
+
+
+def _dates(raw: pa.Array, is_text: bool) -> pa.Array:
+    if pa.types.is_date(raw.type):
+        return raw.cast(pa.date32())
+    if pa.types.is_timestamp(raw.type):
+        return _moments(raw, is_text).cast(pa.date32(), safe=False)
+    if not is_text:
+        return pa.nulls(len(raw), pa.date32())
+    try:
+        return raw.cast(pa.date32())
+    except pa.ArrowInvalid:
+        return pa.array(_by_pandas(raw, r"^\d{4}-\d{2}-\d{2}$"), pa.timestamp("us", tz="UTC"), from_pandas=True).cast(pa.date32())
+
+
+def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
+    kind = ARROW["datetime"]
+    if pa.types.is_timestamp(raw.type):
+        return raw.cast(kind, safe=False) if raw.type.tz else raw.cast(pa.timestamp("us"), safe=False).cast(kind)
+    if pa.types.is_date(raw.type):
+        return raw.cast(pa.timestamp("us")).cast(kind)
+    if not is_text:
+        return pa.nulls(len(raw), kind)
+    return pa.array(_by_pandas(raw, r"^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:?\d{2})?)?$"), kind, from_pandas=True)
+
+
+def _by_pandas(raw: pa.Array, shape: str) -> Any:
+    fits = pc.fill_null(pc.match_substring_regex(raw, shape), False)
+    kept = pc.if_else(fits, raw, pa.scalar(None, pa.string())).to_pandas()
+    return pd.to_datetime(kept, errors="coerce", format="ISO8601", utc=True).dt.as_unit("us")
+
+
+_CASTS = {"float": _floats, "int": _ints, "bool": _bools, "date": _dates, "datetime": _moments}
+
+
+def _broken(f: Field, values: pa.Array) -> Iterator[tuple[str, Any]]:
+    """The mask of each rule beside type and required; a null breaks none."""
+
+    def where(broken: Any) -> Any:
+        return np.asarray(pc.fill_null(broken, False))
+
+    if f.values:
+        yield "values", where(pc.invert(pc.is_in(values, pa.array(list(f.values), values.type)))) & _valid(values)
+    for code, compare in (("ge", pc.less), ("gt", pc.less_equal), ("le", pc.greater), ("lt", pc.greater_equal)):
+        bound = bound_of(f, code)
+        if bound is not None:
+            yield code, where(compare(values, _scalar(bound, values.type)))
+    if f.multiple_of is not None:
+        ratio = np.asarray(values.cast(pa.float64(), safe=False).fill_null(0.0)) / f.multiple_of
+        yield "multiple_of", np.abs(ratio - np.round(ratio)) > WHOLE_TOLERANCE * np.maximum(1.0, np.abs(ratio))
+    if f.min_length is not None:
+        yield "min_length", where(pc.less(pc.utf8_length(values), f.min_length))
+    if f.max_length is not None:
+        yield "max_length", where(pc.greater(pc.utf8_length(values), f.max_length))
+    if f.pattern is not None:  # by Python's own expressions on the distinct values: requests are judged by the same
+        match = full_match(f.pattern).match
+        misfits = [text for text in pc.unique(values).to_pylist() if text is not None and not match(text)]
+        yield "pattern", where(pc.is_in(values, pa.array(misfits, pa.string())))
+
+
+def _scalar(bound: Any, kind: pa.DataType) -> pa.Scalar:
+    if isinstance(bound, float) and (math.isinf(bound) or not bound.is_integer()):
+        return pa.scalar(bound, pa.float64())
+    return pa.scalar(int(bound) if pa.types.is_integer(kind) and isinstance(bound, float) else bound)

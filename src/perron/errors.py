@@ -1,0 +1,78 @@
+"""The exceptions that Perron raises for a user's mistake; each message is one line that says what to do.
+
+    PerronError
+    ├── ContractError      a contract that makes no sense
+    ├── DeclarationError   a system.py that can't be loaded, or a System that makes no sense
+    ├── SourceError        data that can't be read
+    ├── DataError          data that was read and can't be used (too many bad rows, an empty split)
+    ├── FeatureError       a features function that fails or can't be traced into the graph
+    ├── ModelError         a model that can't be fitted or exported
+    ├── BundleError        a bundle that is damaged or not a bundle
+    │   └── ParityError    a graph that answers differently from the trained model
+    ├── LedgerError        a ledger or store that can't be opened
+    ├── NotFound           a name, version or id that isn't there
+    └── MissingPackage     an optional package that isn't installed
+
+Faults in data are values (`perron.check.Fault`), never exceptions. Exit codes and HTTP statuses are
+assigned by the command line and the server, not here.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PerronError(Exception):
+    """Base of every error that a user can mend; `str(error)` is one line."""
+
+
+class ContractError(PerronError):
+    """A contract that makes no sense; raised when the class is made."""
+
+
+class DeclarationError(PerronError):
+    """A system.py that can't be loaded, or a System whose parts contradict each other."""
+
+
+class SourceError(PerronError):
+    """A source that can't be read: the message names the file and, where there is one, the row."""
+
+
+class DataError(PerronError):
+    """Data that was read and can't be used."""
+
+
+class FeatureError(PerronError):
+    """A features function that fails, or that can't be traced into the model's graph."""
+
+
+class ModelError(PerronError):
+    """A model that can't be fitted, or can't be exported exactly."""
+
+
+class BundleError(PerronError):
+    """A folder that isn't a bundle, or a bundle whose files don't match its manifest."""
+
+
+class ParityError(BundleError):
+    """A graph whose answers differ from the trained model's; shows the worst rows."""
+
+
+class LedgerError(PerronError):
+    """A ledger or store that can't be opened, read or written."""
+
+
+class NotFound(PerronError):
+    """A model, version, alias, run or prediction that isn't there."""
+
+
+class MissingPackage(PerronError):
+    """An optional package that isn't installed; says which extra brings it."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the known word nearest to `word`, or lists the known ones."""
+    known = [str(k) for k in known]
+    close = difflib.get_close_matches(word, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "known: " + ", ".join(sorted(known)) if known else "there are none yet"

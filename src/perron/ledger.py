@@ -1,0 +1,448 @@
+"""Runs, steps, artifacts, metrics, versions, aliases and outcomes in; the edges between them out.
+
+One database: SQLite in `.perron/ledger.db` unless a URL names another. Times are ISO 8601 in UTC.
+Transactions are short and take the write lock at their start, so that several processes wait for
+each other instead of failing; the schema is created and migrated under that lock.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from perron.errors import LedgerError, NotFound, nearest
+
+__all__ = ["CHAMPION", "Ledger", "now"]
+
+CHAMPION = "champion"
+BUSY_TIMEOUT_S = 60.0
+
+metadata = sa.MetaData()
+_time, _digest = sa.String(32), sa.String(64)
+
+perron_ledger = sa.Table("perron_ledger", metadata, sa.Column("format", sa.Integer, nullable=False))
+runs = sa.Table(
+    "runs", metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("system", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),  # running, done, refused, failed, killed
+    sa.Column("started", _time, nullable=False),
+    sa.Column("ended", _time),
+    sa.Column("message", sa.Text),
+    sa.Column("code_commit", sa.String(64)),
+    sa.Column("code_dirty", _digest),  # digest of the uncommitted changes, null when there are none
+    sa.Column("contract", _digest),  # a blob: the contract as JSON
+    sa.Column("environment", _digest),  # a blob: Python and the packages with their versions
+    sa.Column("host", sa.Text),
+    sa.Column("pid", sa.Integer),
+)  # fmt: skip
+steps = sa.Table(
+    "steps", metadata,
+    sa.Column("run", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("key", _digest, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),  # running, done, cached, failed
+    sa.Column("started", _time, nullable=False),
+    sa.Column("seconds", sa.Float),
+)  # fmt: skip
+results = sa.Table(  # what a step with this key gave: the cache
+    "results", metadata,
+    sa.Column("key", _digest, primary_key=True),
+    sa.Column("step", sa.String(80), nullable=False),
+    sa.Column("output", sa.Text, nullable=False),  # JSON
+    sa.Column("run", sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("made", _time, nullable=False),
+)  # fmt: skip
+artifacts = sa.Table(  # an edge: this run's step read or wrote this blob
+    "artifacts", metadata,
+    sa.Column("run", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("step", sa.String(80), primary_key=True),
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("direction", sa.String(3), primary_key=True),  # in, out
+    sa.Column("digest", _digest, nullable=False, index=True),
+    sa.Column("bytes", sa.BigInteger),
+)  # fmt: skip
+metrics = sa.Table(
+    "metrics", metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run", sa.ForeignKey("runs.id"), nullable=False, index=True),
+    sa.Column("name", sa.String(120), nullable=False),
+    sa.Column("part", sa.String(40), nullable=False),  # test, baseline, train …
+    sa.Column("step", sa.Integer),  # of a curve; null for a single number
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("time", _time, nullable=False),
+)  # fmt: skip
+params = sa.Table(
+    "params", metadata,
+    sa.Column("run", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("name", sa.String(120), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),  # JSON
+)  # fmt: skip
+versions = sa.Table(
+    "versions", metadata,
+    sa.Column("model", sa.String(120), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("bundle", _digest, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),  # of the bundle's folder, relative to the ledger's where it can be
+    sa.Column("run", sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("made", _time, nullable=False),
+    sa.UniqueConstraint("model", "bundle"),
+)  # fmt: skip
+aliases = sa.Table(  # events: the newest per model and alias is in force, and says what it replaced
+    "aliases", metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.String(120), nullable=False, index=True),
+    sa.Column("alias", sa.String(40), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("replaced", sa.Integer),
+    sa.Column("reason", sa.Text),
+    sa.Column("time", _time, nullable=False),
+)  # fmt: skip
+outcomes = sa.Table(  # events: the newest per prediction is in force
+    "outcomes", metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("prediction", sa.String(64), nullable=False, index=True),
+    sa.Column("value", sa.Text, nullable=False),  # JSON
+    sa.Column("time", _time, nullable=False),
+)  # fmt: skip
+
+
+def _first(connection: sa.Connection) -> None:
+    metadata.create_all(connection)
+
+
+# Each brings a ledger from the format before it to its own; none is ever changed after a release.
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first,)
+FORMAT = len(MIGRATIONS)
+
+
+def now() -> str:
+    """The time in UTC, to the millisecond: `2026-11-23T22:25:00.123Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Ledger:
+    """The database of runs, artifacts, versions, aliases and outcomes.
+
+    Thread safe. Several processes may open one at once, for the first time included.
+
+    Raises:
+        LedgerError: it can't be opened, or was written by a newer Perron.
+    """
+
+    def __init__(self, url: str, *, folder: Path | None = None) -> None:
+        self.folder = folder
+        try:
+            self._engine = sa.create_engine(url)
+            if self._engine.dialect.name == "sqlite":
+                sa.event.listen(self._engine, "connect", _set_up_sqlite)
+                sa.event.listen(self._engine, "begin", _begin_immediate)
+            self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._migrate()
+        except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+            reason = getattr(error, "orig", None) or error
+            raise LedgerError(f"The ledger {url} can't be opened: {reason}".splitlines()[0]) from error
+
+    @classmethod
+    def at(cls, folder: Path, url: str | None = None) -> "Ledger":
+        """The ledger of a `.perron` folder, created when it isn't there.
+
+        Raises:
+            LedgerError: it can't be opened.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"The folder {folder} can't be written: {error.strerror}.") from error
+        return cls(url or f"sqlite:///{folder / 'ledger.db'}", folder=folder)
+
+    def _migrate(self) -> None:
+        with self._reader.connect() as connection:  # without the lock: the usual case is that all is done
+            if self._format_of(connection) == FORMAT:
+                return
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7377306)"))
+            found = self._format_of(connection)
+            if found > FORMAT:
+                raise LedgerError(f"The ledger has format {found}, newer than this Perron's {FORMAT}; update perron.")
+            for migrate in MIGRATIONS[found:]:
+                migrate(connection)
+            connection.execute(perron_ledger.delete())
+            connection.execute(perron_ledger.insert().values(format=FORMAT))
+
+    @staticmethod
+    def _format_of(connection: sa.Connection) -> int:
+        if connection.dialect.name == "sqlite":
+            there = connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'perron_ledger'").first()
+        else:
+            there = sa.inspect(connection).has_table("perron_ledger") or None
+        return int(connection.execute(sa.select(perron_ledger.c.format)).scalar() or 0) if there else 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A short transaction that holds the write lock; rolled back when its body raises.
+
+        Raises:
+            LedgerError: the database fails or stays locked for a minute.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise LedgerError(f"The ledger failed: {getattr(error, 'orig', None) or error}".splitlines()[0]) from error
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # -- runs
+
+    def start_run(self, system: str, **facts: Any) -> str:
+        """The id of a new run, in status running."""
+        started = datetime.now(UTC)
+        run = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        with self.transaction() as connection:
+            self._bury_killed(connection)
+            connection.execute(
+                runs.insert().values(
+                    id=run, system=system, status="running", started=now(), host=socket.gethostname(), pid=os.getpid(), **facts
+                )
+            )
+        return run
+
+    def _bury_killed(self, connection: sa.Connection) -> None:
+        """Marks runs of this host as killed whose process is gone."""
+        running = connection.execute(sa.select(runs.c.id, runs.c.pid).where(runs.c.status == "running", runs.c.host == socket.gethostname()))
+        for run, pid in running.all():
+            if not _is_alive(pid):
+                connection.execute(runs.update().where(runs.c.id == run).values(status="killed", ended=now()))
+
+    def end_run(self, run: str, status: str, message: str | None = None) -> None:
+        with self.transaction() as connection:
+            connection.execute(runs.update().where(runs.c.id == run).values(status=status, ended=now(), message=message))
+
+    def get_run(self, run: str) -> dict[str, Any]:
+        """The run's row, with its steps, metrics and params.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        with self._reader.connect() as connection:
+            row = connection.execute(sa.select(runs).where(runs.c.id == run)).mappings().first()
+            if row is None:
+                raise NotFound(f"There is no run {run!r}; `perron runs` lists them.")
+            found = dict(row)
+            found["steps"] = _rows(connection, sa.select(steps.c.name, steps.c.status, steps.c.seconds).where(steps.c.run == run).order_by(steps.c.started))
+            found["metrics"] = _rows(connection, sa.select(metrics.c.name, metrics.c.part, metrics.c.step, metrics.c.value).where(metrics.c.run == run))
+            found["params"] = {
+                name: json.loads(value) for name, value in connection.execute(sa.select(params.c.name, params.c.value).where(params.c.run == run))
+            }
+        return found
+
+    def list_runs(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest runs first, each with its test metrics."""
+        with self._reader.connect() as connection:
+            found = _rows(connection, sa.select(runs.c.id, runs.c.system, runs.c.status, runs.c.started, runs.c.ended, runs.c.message).order_by(runs.c.started.desc()).limit(limit))
+            for run in found:
+                scores = connection.execute(sa.select(metrics.c.name, metrics.c.value).where(metrics.c.run == run["id"], metrics.c.part == "test", metrics.c.step.is_(None)))
+                run["metrics"] = dict(scores.tuples().all())
+        return found
+
+    # -- steps
+
+    def find_result(self, key: str) -> Any | None:
+        """The output of a step that was done with this key, or None."""
+        with self._reader.connect() as connection:
+            text = connection.execute(sa.select(results.c.output).where(results.c.key == key)).scalar()
+        return None if text is None else json.loads(text)
+
+    def find_results(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The outputs by key, of those keys that have one."""
+        with self._reader.connect() as connection:
+            found = connection.execute(sa.select(results.c.key, results.c.output).where(results.c.key.in_(list(keys))))
+            return {key: json.loads(text) for key, text in found}
+
+    def start_step(self, run: str, name: str, key: str) -> None:
+        with self.transaction() as connection:
+            connection.execute(steps.insert().values(run=run, name=name, key=key, status="running", started=now()))
+
+    def end_step(self, run: str, name: str, status: str, seconds: float, *, key: str | None = None, output: Any = None) -> None:
+        """Ends a step; with `key`, its output is what every later step with that key has."""
+        with self.transaction() as connection:
+            connection.execute(steps.update().where(steps.c.run == run, steps.c.name == name).values(status=status, seconds=seconds))
+            if key is not None:
+                connection.execute(results.delete().where(results.c.key == key))
+                connection.execute(results.insert().values(key=key, step=name, output=json.dumps(output), run=run, made=now()))
+
+    def log_cached_steps(self, run: str, cached: Iterable[tuple[str, str]]) -> None:
+        """Records steps (name, key) that had nothing to do."""
+        rows = [{"run": run, "name": name, "key": key, "status": "cached", "started": now(), "seconds": 0.0} for name, key in cached]
+        if rows:
+            with self.transaction() as connection:
+                connection.execute(steps.insert(), rows)
+
+    def log_artifacts(self, run: str, step: str, direction: str, blobs: Mapping[str, tuple[str, int | None]]) -> None:
+        """Records the edges between a run's step and the blobs (name → digest, bytes) that it read or wrote."""
+        rows = [{"run": run, "step": step, "name": n, "direction": direction, "digest": d, "bytes": b} for n, (d, b) in blobs.items()]
+        if rows:
+            with self.transaction() as connection:
+                connection.execute(artifacts.insert(), rows)
+
+    # -- numbers
+
+    def log_metrics(self, run: str, part: str, values: Mapping[str, float] | Iterable[tuple[str, int, float]]) -> None:
+        """Records single numbers (name → value), or points of curves (name, step, value), in one transaction."""
+        triples = [(name, None, value) for name, value in values.items()] if isinstance(values, Mapping) else list(values)
+        rows = [{"run": run, "part": part, "name": name, "step": step, "value": value, "time": now()} for name, step, value in triples]
+        if rows:
+            with self.transaction() as connection:
+                connection.execute(metrics.insert(), rows)
+
+    def log_params(self, run: str, values: Mapping[str, Any]) -> None:
+        rows = [{"run": run, "name": name, "value": json.dumps(value)} for name, value in values.items()]
+        if rows:
+            with self.transaction() as connection:
+                connection.execute(params.insert(), rows)
+
+    # -- versions and aliases
+
+    def register(self, model: str, bundle: str, path: str, run: str) -> int:
+        """The version of a bundle: a new one, or the one that the same bundle already has."""
+        with self.transaction() as connection:
+            known = connection.execute(sa.select(versions.c.version).where(versions.c.model == model, versions.c.bundle == bundle)).scalar()
+            if known is not None:
+                return int(known)
+            last = connection.execute(sa.select(sa.func.max(versions.c.version)).where(versions.c.model == model)).scalar()
+            version = int(last or 0) + 1
+            connection.execute(versions.insert().values(model=model, version=version, bundle=bundle, path=path, run=run, made=now()))
+        return version
+
+    def set_alias(self, model: str, alias: str, version: int, reason: str | None = None) -> None:
+        """Points an alias at a version; what it pointed at before is kept in the event.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        self.get_version(model, version)
+        with self.transaction() as connection:
+            replaced = self._alias(connection, model, alias)
+            if replaced and replaced["version"] == version:
+                return
+            connection.execute(
+                aliases.insert().values(model=model, alias=alias, version=version, replaced=replaced and replaced["version"], reason=reason, time=now())
+            )
+
+    @staticmethod
+    def _alias(connection: sa.Connection, model: str, alias: str) -> dict[str, Any] | None:
+        row = connection.execute(sa.select(aliases).where(aliases.c.model == model, aliases.c.alias == alias).order_by(aliases.c.id.desc()).limit(1)).mappings().first()
+        return dict(row) if row else None
+
+    def get_alias(self, model: str, alias: str) -> dict[str, Any] | None:
+        """The event in force for an alias (`version`, `replaced`, `reason`, `time`), or None."""
+        with self._reader.connect() as connection:
+            return self._alias(connection, model, alias)
+
+    def get_version(self, model: str, reference: str | int = CHAMPION) -> dict[str, Any]:
+        """A version's row, by number or alias.
+
+        Raises:
+            NotFound: no such model, version or alias.
+        """
+        with self._reader.connect() as connection:
+            number: int | None = None
+            if isinstance(reference, int) or str(reference).isdigit():
+                number = int(reference)
+            else:
+                event = self._alias(connection, model, str(reference))
+                number = event["version"] if event else None
+            row = None
+            if number is not None:
+                row = connection.execute(sa.select(versions).where(versions.c.model == model, versions.c.version == number)).mappings().first()
+            if row is not None:
+                return dict(row)
+            known = connection.execute(sa.select(versions.c.model).distinct()).scalars().all()
+        if model not in known:
+            raise NotFound(f"There is no model {model!r} yet; `perron run` makes one." if not known else f"There is no model {model!r}; {nearest(model, known)}")
+        raise NotFound(f"{model} has no version {reference!r}; `perron models` lists them.")
+
+    def list_versions(self, model: str | None = None) -> list[dict[str, Any]]:
+        """Every version, newest first, with the aliases that point at it."""
+        with self._reader.connect() as connection:
+            wanted = sa.select(versions).order_by(versions.c.model, versions.c.version.desc())
+            found = _rows(connection, wanted.where(versions.c.model == model) if model else wanted)
+            newest = sa.select(sa.func.max(aliases.c.id)).group_by(aliases.c.model, aliases.c.alias)
+            inforce = _rows(connection, sa.select(aliases).where(aliases.c.id.in_(newest)))
+        for row in found:
+            row["aliases"] = sorted(a["alias"] for a in inforce if (a["model"], a["version"]) == (row["model"], row["version"]))
+        return found
+
+    def bundle_path(self, version: Mapping[str, Any]) -> Path:
+        """The folder of a version's bundle."""
+        path = Path(version["path"])
+        return path if path.is_absolute() or self.folder is None else self.folder / path
+
+    # -- outcomes
+
+    def add_outcome(self, prediction: str, value: Any) -> None:
+        """Records what really happened; a later outcome of the same prediction corrects an earlier one."""
+        with self.transaction() as connection:
+            connection.execute(outcomes.insert().values(prediction=prediction, value=json.dumps(value), time=now()))
+
+    def get_outcome(self, prediction: str) -> dict[str, Any] | None:
+        """The outcome in force (`value`, `time`), or None."""
+        with self._reader.connect() as connection:
+            row = connection.execute(
+                sa.select(outcomes.c.value, outcomes.c.time).where(outcomes.c.prediction == prediction).order_by(outcomes.c.id.desc()).limit(1)
+            ).first()
+        return None if row is None else {"value": json.loads(row.value), "time": row.time}
+
+
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by SQLAlchemy's event, not by the driver
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        _switch_to_wal(cursor)
+    # FULL: a commit survives a power cut too. It costs one fsync, and nothing here commits often.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """The switch doesn't heed the busy timeout, so that two first openers would race: a file lock orders them."""
+    path = cursor.execute("PRAGMA database_list").fetchone()[2]
+    if not path:
+        return  # a database in memory
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cursor.execute("PRAGMA journal_mode = WAL")
+
+
+def _is_alive(pid: int | None) -> bool:
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Fitted models in, ONNX graphs out: one adapter module for each library."""

@@ -1,0 +1,174 @@
+"""A fitted scikit-learn model and the columns of a graph in; its answer, as graph values exact in float64, out.
+
+Each class that can be exported has one function, registered by an adapter module of the library it
+comes from; the adapter is imported when a model of that library is met. skl2onnx was rejected: its
+double-precision graphs do not run in onnxruntime, and its float32 graphs cross tree thresholds.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import ndonnx as ndx
+from spox import Var
+
+from perron.models.table import NULL_TEXT, Table, UnsupportedModel, from_columns
+
+__all__ = [
+    "NULL_TEXT",
+    "Answer",
+    "Columns",
+    "Result",
+    "Table",
+    "UnsupportedModel",
+    "export",
+    "predict",
+    "predictor",
+    "refusal",
+    "register",
+    "transform",
+    "transformer",
+]
+
+Columns = dict[str, ndx.Array]
+"""Name to ``(N,)`` array: float64, where null is NaN, or utf8, where null is `NULL_TEXT`."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an exported model returns.
+
+    `value` is ``(N,)`` float64 for a regression, ``(N,)`` int64 for a classification: the position
+    in ``estimator.classes_``. `probabilities` is ``(N, k)`` float64, None where the estimator has
+    no ``predict_proba``.
+    """
+
+    value: ndx.Array
+    probabilities: ndx.Array | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a predictor's function returns: `Answer` in graph values, and ``decision_function`` where there is one.
+
+    `decision` is ``(N, k)``, ``(N, 1)`` for two classes.
+    """
+
+    value: Var
+    probabilities: Var | None = None
+    decision: Var | None = None
+
+
+Transform = Callable[[Any, Table], Table]
+Predict = Callable[[Any, Table], Result]
+F = TypeVar("F")
+
+_ADAPTERS = {
+    "sklearn": ("preprocess", "encoders", "compose", "trees", "linear", "neural", "simple", "meta"),
+    "lightgbm": ("lightgbm",),
+}
+_TRANSFORMS: dict[type, Transform] = {}
+_PREDICTS: dict[type, Predict] = {}
+
+
+def export(model: object, columns: Columns) -> Answer:
+    """The answer of a fitted estimator or pipeline for `columns`, which are those it was fitted on, in order.
+
+    Equal to ``predict`` and ``predict_proba`` up to the last bits of float64, and no row crosses a
+    tree threshold. Where an encoder would raise on an unknown category (``handle_unknown="error"``)
+    the graph, which cannot raise, answers with all zeros (one-hot) or NaN (ordinal).
+
+    Raises:
+        UnsupportedModel: a class or an option cannot be exported; the message names it.
+        ValueError: the columns are not those of the fit.
+    """
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None and list(names) != list(columns):
+        raise ValueError(f"Expected the columns of the fit {list(names)}, got {list(columns)}; pass them in this order.")
+    for name, array in columns.items():
+        if array.dtype not in (ndx.float64, ndx.utf8) or array.ndim != 1:
+            raise ValueError(
+                f"Expected a 1-D column of float64 or utf8, got {array.ndim}-D {array.dtype} at {name!r}; convert it first."
+            )
+    table = from_columns((array.unwrap_spox(), array.dtype == ndx.utf8) for array in columns.values())
+    result = predict(model, table)
+    probabilities = None if result.probabilities is None else ndx.asarray(result.probabilities)
+    return Answer(ndx.asarray(result.value), probabilities)
+
+
+def register(kind: Literal["transformer", "predictor"], cls: type, function: Transform | Predict) -> None:
+    """Makes models of exactly this class exportable, in the place of any function that it had.
+
+    A subclass is not covered: it may override what the function relies on.
+    """
+    registry: dict[type, Any] = _TRANSFORMS if kind == "transformer" else _PREDICTS
+    registry[cls] = function
+
+
+def transformer(*classes: type) -> Callable[[Transform], Transform]:
+    """Registers the decorated function ``(step, table) -> table`` for these classes."""
+
+    def decorate(function: Transform) -> Transform:
+        for cls in classes:
+            register("transformer", cls, function)
+        return function
+
+    return decorate
+
+
+def predictor(*classes: type) -> Callable[[Predict], Predict]:
+    """Registers the decorated function ``(estimator, table) -> Result`` for these classes."""
+
+    def decorate(function: Predict) -> Predict:
+        for cls in classes:
+            register("predictor", cls, function)
+        return function
+
+    return decorate
+
+
+def transform(step: object, table: Table) -> Table:
+    """`step.transform` as graph values.
+
+    Raises: UnsupportedModel, naming the class and the nearest supported ones.
+    """
+    return _find(_TRANSFORMS, step, "transformer")(step, table)
+
+
+def predict(estimator: object, table: Table) -> Result:
+    """`estimator.predict`, and what else it answers, as graph values.
+
+    Raises: UnsupportedModel, naming the class and the nearest supported ones.
+    """
+    return _find(_PREDICTS, estimator, "predictor")(estimator, table)
+
+
+def can_transform(step: object) -> bool:
+    """Whether `step` has a class with a transformer function."""
+    _load(step)
+    return type(step) in _TRANSFORMS
+
+
+def refusal(model: object, option: str, instead: str) -> UnsupportedModel:
+    """The error for an option of a supported class: raise it."""
+    return UnsupportedModel(f"{type(model).__name__} with {option} cannot be exported; {instead}.")
+
+
+def _load(model: object) -> None:
+    library = type(model).__module__.partition(".")[0]
+    for name in _ADAPTERS.get(library, ()):
+        importlib.import_module(f"perron.models.{name}")
+
+
+def _find(registry: dict[type, F], model: object, kind: str) -> F:
+    _load(model)
+    if type(model) in registry:
+        return registry[type(model)]
+    name = type(model).__name__
+    if type(model).__module__.startswith("lightgbm") and name == "Booster":
+        raise UnsupportedModel("Expected a fitted estimator, got a raw lightgbm Booster; fit LGBMRegressor or LGBMClassifier.")
+    known = sorted({cls.__name__ for cls in registry})
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
+    raise UnsupportedModel(f"Expected a {kind} that can be exported, got {name}; the nearest supported: {', '.join(near)}.")

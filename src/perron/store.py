@@ -1,0 +1,110 @@
+"""Bytes in, a SHA-256 out, and back: blobs by hash in a folder, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from perron.errors import LedgerError
+
+__all__ = ["Store", "write_atomically"]
+
+
+class Store:
+    """Blobs under `root/ab/cdef…`, named by the SHA-256 of their bytes and never changed.
+
+    Safe for several processes: a blob appears under its name only when it is complete.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, digest: str) -> Path:
+        """Where the blob is, whether or not it exists."""
+        return self.root / digest[:2] / digest[2:]
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).is_file()
+
+    def get(self, digest: str) -> Path:
+        """The path of a blob that exists.
+
+        Raises:
+            LedgerError: it isn't there.
+        """
+        path = self.path(digest)
+        if not path.is_file():
+            raise LedgerError(f"The store has no blob {digest[:12]} (looked at {path}); run the pipeline again to make it.")
+        return path
+
+    def put_bytes(self, data: bytes) -> str:
+        """The digest of the bytes, now in the store."""
+        digest = hashlib.sha256(data).hexdigest()
+        if not self.has(digest):
+            write_atomically(self.path(digest), data)
+        return digest
+
+    def put_json(self, value: Any) -> str:
+        """The digest of the value as compact JSON with sorted keys."""
+        return self.put_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+    def get_json(self, digest: str) -> Any:
+        """The value that `put_json` stored.
+
+        Raises:
+            LedgerError: it isn't there.
+        """
+        return json.loads(self.get(digest).read_bytes())
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A new empty folder on the store's own disk, removed afterwards; `adopt` moves files out of it."""
+        parent = self.root / "tmp"
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    def adopt(self, file: Path) -> str:
+        """The digest of a finished file, which is moved into the store (it must be on the same disk)."""
+        with open(file, "rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            os.fsync(handle.fileno())
+        target = self.path(digest)
+        if target.is_file():
+            file.unlink()
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+        return digest
+
+    def put_file(self, file: Path) -> str:
+        """The digest of a file, which is copied into the store."""
+        with self.scratch() as folder:
+            copy = folder / "blob"
+            shutil.copyfile(file, copy)
+            return self.adopt(copy)
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Nothing; the file then holds exactly the data, or is as it was before.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
