@@ -264,11 +264,15 @@ class Ledger:
             text = connection.execute(sa.select(results.c.output).where(results.c.key == key)).scalar()
         return None if text is None else json.loads(text)
 
-    def find_results(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The outputs by key, of those keys that have one."""
+    def remember(self, key: str, step: str, output: Any, run: str) -> None:
+        """Records an output under a key, in place of what was there."""
+        with self.transaction() as connection:
+            _put_result(connection, key, step, output, run)
+
+    def step_key(self, run: str, step: str) -> str | None:
+        """The key that a run's step had, or None when the run didn't come to it."""
         with self._reader.connect() as connection:
-            found = connection.execute(sa.select(results.c.key, results.c.output).where(results.c.key.in_(list(keys))))
-            return {key: json.loads(text) for key, text in found}
+            return connection.execute(sa.select(steps.c.key).where(steps.c.run == run, steps.c.name == step)).scalar()
 
     def start_step(self, run: str, name: str, key: str) -> None:
         with self.transaction() as connection:
@@ -279,8 +283,7 @@ class Ledger:
         with self.transaction() as connection:
             connection.execute(steps.update().where(steps.c.run == run, steps.c.name == name).values(status=status, seconds=seconds))
             if key is not None:
-                connection.execute(results.delete().where(results.c.key == key))
-                connection.execute(results.insert().values(key=key, step=name, output=json.dumps(output), run=run, made=now()))
+                _put_result(connection, key, name, output, run)
 
     def log_cached_steps(self, run: str, cached: Iterable[tuple[str, str]]) -> None:
         """Records steps (name, key) that had nothing to do."""
@@ -339,6 +342,13 @@ class Ledger:
             connection.execute(
                 aliases.insert().values(model=model, alias=alias, version=version, replaced=replaced and replaced["version"], reason=reason, time=now())
             )
+
+    def alias_before(self, model: str, alias: str, event: int) -> dict[str, Any] | None:
+        """The event that was in force before the event of that id, or None."""
+        with self._reader.connect() as connection:
+            older = sa.select(aliases).where(aliases.c.model == model, aliases.c.alias == alias, aliases.c.id < event)
+            row = connection.execute(older.order_by(aliases.c.id.desc()).limit(1)).mappings().first()
+        return dict(row) if row else None
 
     @staticmethod
     def _alias(connection: sa.Connection, model: str, alias: str) -> dict[str, Any] | None:
@@ -403,6 +413,11 @@ class Ledger:
                 sa.select(outcomes.c.value, outcomes.c.time).where(outcomes.c.prediction == prediction).order_by(outcomes.c.id.desc()).limit(1)
             ).first()
         return None if row is None else {"value": json.loads(row.value), "time": row.time}
+
+
+def _put_result(connection: sa.Connection, key: str, step: str, output: Any, run: str) -> None:
+    connection.execute(results.delete().where(results.c.key == key))
+    connection.execute(results.insert().values(key=key, step=step, output=json.dumps(output), run=run, made=now()))
 
 
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:

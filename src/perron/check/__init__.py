@@ -18,7 +18,7 @@ from typing import Any
 from perron.contract import Field
 from perron.errors import nearest
 
-__all__ = ["Fault", "judge", "judge_row"]
+__all__ = ["Fault", "judge", "judge_row", "parse"]
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 WHOLE_TOLERANCE = 1e-9  # of a quotient, relative: 0.3 is a multiple of 0.1
@@ -86,7 +86,7 @@ def judge(field: Field, value: Any, row: int = 0) -> Iterator[Fault]:
         if not field.optional:
             yield Fault(row, field.name, "required", field.expected, value)
         return
-    parsed = _parsed(field, value)
+    parsed = parse(field, value)
     if parsed is None:
         yield Fault(row, field.name, "type", field.expected, value)
         return
@@ -111,8 +111,8 @@ def judge_row(fields: dict[str, Field], target: str | None, row: Any, index: int
             yield Fault(index, name, "unknown", f"only the contract's fields ({nearest(name, fields)})", row[name])
 
 
-def _parsed(field: Field, value: Any) -> Any:
-    """The value in the kind's own Python type, or None where it is of another."""
+def parse(field: Field, value: Any) -> Any:
+    """A value that isn't null in its kind's own Python type; None where it is of another."""
     match field.kind:
         case "float":
             if isinstance(value, bool) or not isinstance(value, int | float):

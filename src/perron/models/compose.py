@@ -49,7 +49,7 @@ def _column_transformer(step: Any, table: Table) -> Table:
     names = [str(name) for name in getattr(step, "feature_names_in_", ())]
     parts = []
     for name, inner, columns in step.transformers_:
-        positions = _positions(columns, names, table.width)
+        positions = positions_of(columns, names, table.width)
         if not positions or (isinstance(inner, str) and inner == "drop"):
             continue
         part = table.take(positions)
@@ -62,7 +62,7 @@ def _weighted(table: Table, weight: float | None) -> Table:
     return table if weight is None else from_matrix(op.mul(table.matrix, number(weight)), table.width)
 
 
-def _positions(columns: Any, names: list[str], width: int) -> list[int]:
+def positions_of(columns: Any, names: list[str], width: int) -> list[int]:
     """Where a fitted column selection points: names, positions, slices of either, masks."""
     if isinstance(columns, slice):
         # A slice of names includes its end, as in pandas; a slice of positions does not.

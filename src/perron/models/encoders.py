@@ -59,7 +59,9 @@ def _keys(step: Any, j: int, text: bool) -> npt.NDArray[Any]:
     if all(isinstance(category, str) for category in categories):
         return np.array(categories, dtype=np.str_)
     strange = next(category for category in categories if not isinstance(category, str))
-    raise refusal(step, f"the category {strange!r} in a text column", "fit on text alone, with null as a text of its own")
+    raise refusal(
+        step, f"the category {strange!r} in a text column", "fit on text alone, with null as a text of its own"
+    )
 
 
 def _lookups(step: Any, table: Table) -> list[Floats]:

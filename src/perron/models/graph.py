@@ -84,9 +84,7 @@ def export(model: object, columns: Columns) -> Answer:
         UnsupportedModel: a class or an option cannot be exported; the message names it.
         ValueError: the columns are not those of the fit.
     """
-    names = getattr(model, "feature_names_in_", None)
-    if names is not None and list(names) != list(columns):
-        raise ValueError(f"Expected the columns of the fit {list(names)}, got {list(columns)}; pass them in this order.")
+    _check_names([str(name) for name in getattr(model, "feature_names_in_", columns)], list(columns))
     for name, array in columns.items():
         if array.dtype not in (ndx.float64, ndx.utf8) or array.ndim != 1:
             raise ValueError(
@@ -96,6 +94,12 @@ def export(model: object, columns: Columns) -> Answer:
     result = predict(model, table)
     probabilities = None if result.probabilities is None else ndx.asarray(result.probabilities)
     return Answer(ndx.asarray(result.value), probabilities)
+
+
+def _check_names(fitted: list[str], given: list[str]) -> None:
+    # LightGBM keeps its columns' names with underscores for spaces.
+    if [name.replace(" ", "_") for name in fitted] != [name.replace(" ", "_") for name in given]:
+        raise ValueError(f"Expected the columns of the fit {fitted}, got {given}; pass them in this order.")
 
 
 def register(kind: Literal["transformer", "predictor"], cls: type, function: Transform | Predict) -> None:
@@ -168,7 +172,11 @@ def _find(registry: dict[type, F], model: object, kind: str) -> F:
         return registry[type(model)]
     name = type(model).__name__
     if type(model).__module__.startswith("lightgbm") and name == "Booster":
-        raise UnsupportedModel("Expected a fitted estimator, got a raw lightgbm Booster; fit LGBMRegressor or LGBMClassifier.")
+        raise UnsupportedModel(
+            "Expected a fitted estimator, got a raw lightgbm Booster; fit LGBMRegressor or LGBMClassifier."
+        )
     known = sorted({cls.__name__ for cls in registry})
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
-    raise UnsupportedModel(f"Expected a {kind} that can be exported, got {name}; the nearest supported: {', '.join(near)}.")
+    raise UnsupportedModel(
+        f"Expected a {kind} that can be exported, got {name}; the nearest supported: {', '.join(near)}."
+    )

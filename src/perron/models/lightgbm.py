@@ -21,8 +21,7 @@ _ZERO = float(np.float32(1e-35))  # kZeroThreshold: LightGBM reads anything this
 
 Node = dict[str, Any]
 Key = tuple[int, str]
-"""A feature as a split reads it: its position, and "plain", "flush" (near zero is zero), "zero" (near
-zero is missing) or "category"."""
+"""A feature as a split reads it: its position, and "plain", "zero" (near zero is missing) or "category"."""
 
 
 @predictor(LGBMRegressor)
@@ -45,15 +44,16 @@ def _regressor(est: Any, table: Table) -> Result:
 def _classifier(est: Any, table: Table) -> Result:
     raw, words = _raw_scores(est, table)
     name = words[0] if words else "a custom function"
+    decision = raw if hasattr(est, "decision_function") else None  # LightGBM 4.7 and later
     slope = next((float(word.partition(":")[2]) for word in words if word.startswith("sigmoid:")), 1.0)
     if name == "binary":
-        return from_probabilities(two_columns(sigmoid(op.mul(number(slope), raw))), raw)
+        return from_probabilities(two_columns(sigmoid(op.mul(number(slope), raw))), decision)
     if name == "cross_entropy":
-        return from_probabilities(two_columns(sigmoid(raw)), raw)
+        return from_probabilities(two_columns(sigmoid(raw)), decision)
     if name == "multiclass":
-        return from_probabilities(softmax(raw), raw)
+        return from_probabilities(softmax(raw), decision)
     if name == "multiclassova":
-        return from_probabilities(sigmoid(op.mul(number(slope), raw)), raw)
+        return from_probabilities(sigmoid(op.mul(number(slope), raw)), decision)
     raise refusal(est, f"objective {name!r}", "use 'binary', 'cross_entropy', 'multiclass' or 'multiclassova'")
 
 
@@ -70,7 +70,9 @@ def _raw_scores(est: Any, table: Table) -> tuple[Var, list[str]]:
     if any(line == "is_linear=1" for line in booster.model_to_string().splitlines()):
         raise refusal(est, "linear_tree=True", "use linear_tree=False")
     if dump.get("pandas_categorical"):
-        raise refusal(est, "pandas category columns", "encode them first with OrdinalEncoder and name categorical_feature")
+        raise refusal(
+            est, "pandas category columns", "encode them first with OrdinalEncoder and name categorical_feature"
+        )
     if getattr(est, "pred_early_stop", False):
         raise refusal(est, "pred_early_stop=True", "leave it out")
     targets = int(dump["num_tree_per_iteration"])
@@ -99,7 +101,7 @@ def _key(node: Node) -> Key:
         return feature, "category"
     if node["missing_type"] == "Zero":
         return feature, "zero"
-    return feature, "flush" if abs(node["threshold"]) < _ZERO else "plain"
+    return feature, "plain"
 
 
 def _tree(root: Node, places: dict[Key, int], target: int) -> Tree:
@@ -126,10 +128,17 @@ def _tree(root: Node, places: dict[Key, int], target: int) -> Tree:
         if key[1] == "category":
             members[i] = [int(category) for category in str(node["threshold"]).split("||")]
             continue
-        tree.threshold[i] = node["threshold"]
+        tree.threshold[i] = _threshold(node["threshold"])
         # With no missing type NaN is read as zero; with one it goes the default way.
         tree.nan_left[i] = node["threshold"] >= 0.0 if node["missing_type"] == "None" else node["default_left"]
     return replace(tree, members=members)
+
+
+def _threshold(dumped: float) -> float:
+    """The threshold that parts raw values as `dumped` parts those in which anything near zero is zero."""
+    if -_ZERO <= dumped < _ZERO:
+        return float(np.nextafter(-_ZERO, -np.inf)) if dumped < 0.0 else _ZERO
+    return dumped
 
 
 def _features(table: Table, keys: set[Key]) -> tuple[Var, dict[Key, int]]:
@@ -138,8 +147,7 @@ def _features(table: Table, keys: set[Key]) -> tuple[Var, dict[Key, int]]:
         return table.matrix, {key: key[0] for key in keys}
     readers: dict[str, Callable[[Var], Var]] = {
         "plain": lambda x: x,
-        "flush": lambda x: op.where(_near_zero(x), number(0.0), x),
-        "zero": lambda x: op.where(_near_zero(x), number(np.nan), x),
+        "zero": lambda x: op.where(op.less_or_equal(op.abs(x), number(_ZERO)), number(np.nan), x),
         "category": _category,
     }
     parts: list[Var] = []
@@ -150,10 +158,6 @@ def _features(table: Table, keys: set[Key]) -> tuple[Var, dict[Key, int]]:
             parts.append(read(pick(table.matrix, features)))
             places |= {(feature, kind): len(places) + i for i, feature in enumerate(features)}
     return parts[0] if len(parts) == 1 else op.concat(parts, axis=1), places
-
-
-def _near_zero(x: Var) -> Var:
-    return op.less_or_equal(op.abs(x), number(_ZERO))
 
 
 def _category(x: Var) -> Var:

@@ -37,7 +37,17 @@ from sklearn.svm import LinearSVC, LinearSVR
 from spox import Var
 
 from perron.models.graph import Result, Table, predictor, refusal
-from perron.models.ops import from_decision, normalised, number, sigmoid, softmax, two_columns
+from perron.models.ops import from_decision, normalised, number, sigmoid, softmax, squeeze, two_columns
+
+
+def _decision(est: Any, table: Table) -> Var:
+    """Scores ``(N, k)``, ``(N, 1)`` for two classes or a regression.
+
+    The weights stay a matrix where one column would do as a vector: onnxruntime (seen in 1.32) fuses
+    a Transpose with the MatMul after it, and with a vector on the right that answers wrongly.
+    """
+    product = op.matmul(table.matrix, number(np.atleast_2d(est.coef_).T))
+    return op.add(product, number(np.ravel(est.intercept_)))
 
 
 @predictor(
@@ -62,11 +72,10 @@ from perron.models.ops import from_decision, normalised, number, sigmoid, softma
     TheilSenRegressor,
 )
 def _linear_regressor(est: Any, table: Table) -> Result:
-    coef = np.atleast_2d(est.coef_)
-    if len(coef) != 1:
-        raise refusal(est, f"{len(coef)} targets", "fit one model for each target")
-    product = op.matmul(table.matrix, number(coef[0]))
-    return Result(op.add(product, number(np.ravel(est.intercept_)[0])))
+    targets = len(np.atleast_2d(est.coef_))
+    if targets != 1:
+        raise refusal(est, f"{targets} targets", "fit one model for each target")
+    return Result(squeeze(_decision(est, table)))
 
 
 @predictor(GammaRegressor, PoissonRegressor, TweedieRegressor)
@@ -76,12 +85,6 @@ def _generalised_regressor(est: Any, table: Table) -> Result:
     if link not in ("IdentityLink", "LogLink"):
         raise refusal(est, f"the link {link}", "use link='log' or link='identity'")
     return Result(op.exp(raw) if link == "LogLink" else raw)
-
-
-def _decision(est: Any, table: Table) -> Var:
-    """Scores ``(N, k)``, ``(N, 1)`` for two classes."""
-    product = op.matmul(table.matrix, number(np.atleast_2d(est.coef_).T))
-    return op.add(product, number(np.ravel(est.intercept_)))
 
 
 def _check_one_label(est: Any) -> int:

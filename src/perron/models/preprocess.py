@@ -3,6 +3,7 @@
 Each function does its step's arithmetic in scikit-learn's order, on all columns as one matrix.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,25 @@ def _yeo_johnson(x: Var, power: npt.NDArray[np.float64]) -> Var:
     return op.where(above, size, op.neg(size))
 
 
-_FUNCTIONS: dict[Function, Any] = {
+def inverse_power(step: Any, x: Var) -> Var:
+    """``PowerTransformer.inverse_transform`` of an ``(N, 1)`` value, in scikit-learn's arithmetic."""
+    if step.standardize:
+        x = op.add(op.mul(x, number(step._scaler.scale_)), number(step._scaler.mean_))
+    power, one = float(step.lambdas_[0]), number(1.0)
+    if step.method == "box-cox":
+        return op.exp(x if power == 0.0 else op.div(log1p(op.mul(number(power), x)), number(power)))
+    eps = float(np.spacing(1.0))
+
+    def half(size: Var, p: float) -> Var:
+        if abs(p) < eps:
+            return op.sub(op.exp(size), one)
+        return op.sub(op.pow(op.add(op.mul(size, number(p)), one), number(1.0 / p)), one)
+
+    above = op.greater_or_equal(x, number(0.0))
+    return op.where(above, half(x, power), op.neg(half(op.neg(x), 2.0 - power)))
+
+
+_FUNCTIONS: dict[Function, Callable[[Var], Var]] = {
     np.log1p: log1p,
     np.expm1: expm1,
     np.log: op.log,
@@ -233,14 +252,15 @@ def _k_bins(step: Any, table: Table) -> Table:
     return from_matrix(as_number(op.equal(pick(bins, column), number(wanted))), len(column))
 
 
-def _is_missing(values: Var, text: bool, missing: object) -> Var | None:
+def _is_missing(values: Var, text: bool, missing: Any) -> Var | None:
     """Where `values` equal the marker of missing values; None where a column of this type cannot hold it."""
     if isinstance(missing, str):
         return op.equal(values, op.const(np.array(missing))) if text else None
     if text:
         return None
-    is_nan = missing is None or missing != missing or type(missing).__name__ == "NAType"
-    return op.isnan(values) if is_nan else op.equal(values, number(float(missing)))  # type: ignore[arg-type]
+    if missing is None or type(missing).__name__ == "NAType" or np.isnan(missing):
+        return op.isnan(values)
+    return op.equal(values, number(float(missing)))
 
 
 @transformer(SimpleImputer)
@@ -253,7 +273,7 @@ def _simple_imputer(step: Any, table: Table) -> Table:
     return beside([filled, _missing_indicator(step.indicator_, table)])
 
 
-def _fill(table: Table, values: npt.NDArray[Any], missing: object) -> Table:
+def _fill(table: Table, values: npt.NDArray[Any], missing: Any) -> Table:
     if not table.width:
         return table
     if not any(table.is_text):

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from spox import Var
 
 from perron.models.graph import Result, Table, predictor, refusal
-from perron.models.ops import argmax, as_number, from_probabilities, integers, number, squeeze, total, unsqueeze
+from perron.models.ops import argmax, as_number, integers, number, squeeze, total, unsqueeze
 
 _NEIGHBOUR_ROWS = 50_000
 
@@ -92,4 +92,4 @@ def _neighbours_classifier(est: Any, table: Table) -> Result:
     nearest, weights = _neighbours(est, table)
     labels = op.gather(number(np.eye(len(est.classes_))[np.ravel(est._y)]), nearest, axis=0)
     votes = total(op.mul(labels, unsqueeze(weights, 2)), keepdims=False)
-    return from_probabilities(op.div(votes, total(votes)))
+    return Result(argmax(votes), op.div(votes, total(votes)))

@@ -27,9 +27,10 @@ from sklearn.ensemble import (
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 from spox import Var
 
+from perron.models.compose import positions_of
 from perron.models.graph import Result, Table, predict, predictor, refusal, transform
 from perron.models.ops import from_probabilities, number, sigmoid, softmax, squeeze, two_columns
-from perron.models.table import from_matrix
+from perron.models.table import beside, from_matrix
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -68,7 +69,8 @@ def ensemble(matrix: Var, trees: Sequence[Tree], targets: int = 1) -> Var:
     TreeEnsemble numbers inner nodes and leaves apart; both are laid out here in node order.
     """
     columns: dict[str, list[npt.NDArray[Any]]] = {
-        name: [] for name in ("feature", "split", "mode", "nan", "left", "right", "left_leaf", "right_leaf", "value", "target")
+        name: []
+        for name in ("feature", "split", "mode", "nan", "left", "right", "left_leaf", "right_leaf", "value", "target")
     }
     roots: list[int] = []
     members: list[float] = []
@@ -137,9 +139,7 @@ def _single(table: Table) -> Var:
 def _tree(fitted: Any, values: Floats, target: int = 0) -> Tree:
     """A scikit-learn ``tree_`` with `values` at its nodes."""
     nan_left = fitted.missing_go_to_left.astype(bool)
-    return Tree(
-        fitted.feature, fitted.threshold, fitted.children_left, fitted.children_right, nan_left, values, target
-    )
+    return Tree(fitted.feature, fitted.threshold, fitted.children_left, fitted.children_right, nan_left, values, target)
 
 
 def _check_one_output(est: Any) -> None:
@@ -245,11 +245,22 @@ def inverse_link(est: Any, raw: Var) -> Var:
 
 def _histogram_scores(est: Any, table: Table) -> Var:
     if est._preprocessor is not None:
-        table = transform(est._preprocessor, table)
+        table = _categories_first(est._preprocessor, table)
     start = np.ravel(est._baseline_prediction)
     trees = [leaf(float(value), k) for k, value in enumerate(start)]
     trees += [_histogram_tree(one, k) for stage in est._predictors for k, one in enumerate(stage)]
     return ensemble(table.matrix, trees, len(start))
+
+
+def _categories_first(preprocessor: Any, table: Table) -> Table:
+    """The columns as the trees count them: ordinal codes of the categories, then the numbers."""
+    names = [str(name) for name in getattr(preprocessor, "feature_names_in_", ())]
+    parts = []
+    for name, step, columns in preprocessor.transformers_:
+        part = table.take(positions_of(columns, names, table.width))
+        # The other step only checks that its columns are numbers.
+        parts.append(transform(step, part) if name == "encoder" and part.width else part)
+    return beside(parts)
 
 
 def _histogram_tree(fitted: Any, target: int) -> Tree:

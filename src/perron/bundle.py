@@ -1,0 +1,211 @@
+"""A graph, a contract and where they come from in; a folder of files with their hashes out, and back to predictions.
+
+    model.onnx      raw contract fields in, value (and probabilities) out
+    contract.json   the contract
+    sample.json     a request that the service answers
+    manifest.json   name, task, classes, metrics, parity, lineage, and the SHA-256 of the other files
+
+Opening a bundle checks every hash and loads no pickle; it needs NumPy and onnxruntime.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from perron.check import Fault, judge_row, parse
+from perron.contract import Schema
+from perron.digest import digest_bytes, digest_file
+from perron.errors import BundleError, DataError
+from perron.store import write_atomically
+from perron.tensors import RowPacker
+
+__all__ = ["Bundle", "load", "pack"]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle.
+
+    `digest` is the SHA-256 of its manifest, and so of every file in it. Predicting is thread safe.
+    """
+
+    path: Path
+    digest: str
+    manifest: Mapping[str, Any]
+    schema: Schema
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def task(self) -> str:
+        return str(self.manifest["task"])
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """The labels in the order of the probabilities; None in a regression."""
+        found: list[Any] | None = self.manifest["classes"]
+        return found
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The classes as the keys of probabilities: text as it is, `true` and `false`, `1`."""
+        return [label if isinstance(label, str) else json.dumps(label) for label in self.classes or ()]
+
+    @cached_property
+    def sample(self) -> dict[str, Any]:
+        """A request that the service answers: `{"rows": [{…}]}`."""
+        found: dict[str, Any] = json.loads((self.path / "sample.json").read_bytes())
+        return found
+
+    @cached_property
+    def _session(self) -> Any:
+        return _open_session(self.path / "model.onnx")
+
+    @cached_property
+    def _outputs(self) -> list[str]:
+        return [output.name for output in self._session.get_outputs()]
+
+    @cached_property
+    def has_probabilities(self) -> bool:
+        return "probabilities" in self._outputs
+
+    @cached_property
+    def _used(self) -> frozenset[str]:
+        return frozenset(given.name for given in self._session.get_inputs())
+
+    @cached_property
+    def packer(self) -> RowPacker:
+        return RowPacker(self.schema)
+
+    def run(self, feed: Mapping[str, Any]) -> tuple[Any, Any | None]:
+        """Values (n,) and probabilities (n, k) (or None) of raw arrays (n,) by feature."""
+        used = self._used
+        found = self._session.run(None, {name: array for name, array in feed.items() if name in used})
+        return (found[0], found[1]) if len(found) > 1 else (found[0], None)
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """A prediction per row: `{"value": …}`, in a classification with `"probabilities": {label: share}` as well.
+
+        Raises:
+            DataError: a row breaks the contract; names the field, the value and the rule.
+        """
+        fields = {field.name: field for field in self.schema.request}
+        target = self.schema.target.name if self.schema.target else None
+        faults: list[Fault] = [fault for index, row in enumerate(rows) for fault in judge_row(fields, target, dict(row), index)]
+        if faults:
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise DataError(f"{faults[0].message}{more}.")
+        if not rows:
+            return []
+        values, probabilities = self.run(self.packer([_parsed_row(fields.values(), row) for row in rows]))
+        return self.answers(values, probabilities)
+
+    def answers(self, values: Any, probabilities: Any | None) -> list[dict[str, Any]]:
+        """The outputs of `run` as one plain dict per row."""
+        plain = values.tolist()
+        if probabilities is None:
+            return [{"value": value} for value in plain]
+        labels = self.labels
+        return [{"value": value, "probabilities": dict(zip(labels, row, strict=True))} for value, row in zip(plain, probabilities.tolist(), strict=True)]
+
+
+def _parsed_row(fields: Iterable[Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(None if row.get(field.name) is None else parse(field, row[field.name]) for field in fields)
+
+
+def _open_session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One thread: a row costs microseconds, and a pool's hand-over costs more. Throughput comes from workers.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def pack(folder: Path, *, graph: bytes, schema: Schema, sample: Mapping[str, Any], facts: Mapping[str, Any]) -> Bundle:
+    """The bundle, written to a folder that appears only when it is complete.
+
+    Args:
+        folder: must not exist, or be a bundle that is replaced.
+        graph: the ONNX model.
+        schema: the contract.
+        sample: a request, `{"rows": [{…}]}`.
+        facts: `name`, `task`, `classes`, `metrics`, `baseline`, `parity`, `lineage`.
+    """
+    building = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        files = {
+            "model.onnx": graph,
+            "contract.json": _json(schema.to_json()),
+            "sample.json": _json(sample),
+        }
+        for name, data in files.items():
+            write_atomically(building / name, data)
+        hashes = {name: {"sha256": digest_bytes(data), "bytes": len(data)} for name, data in files.items()}
+        write_atomically(building / MANIFEST, _json({"format": FORMAT, **facts, "files": hashes}))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(building, folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return load(folder)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def load(path: str | Path, expected: str | None = None) -> Bundle:
+    """The bundle in a folder, every file checked against the manifest.
+
+    Args:
+        path: the folder.
+        expected: the digest that the manifest must have, from the ledger.
+
+    Raises:
+        BundleError: it isn't a bundle, is of a newer format, or a file is missing, changed or not in the manifest.
+    """
+    path = Path(path)
+    try:
+        raw = (path / MANIFEST).read_bytes()
+        manifest = json.loads(raw)
+        files: dict[str, dict[str, Any]] = manifest["files"]
+        newer = manifest["format"] > FORMAT
+    except OSError as error:
+        raise BundleError(f"{path} isn't a bundle: {MANIFEST} can't be read ({error.strerror}).") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path / MANIFEST} is damaged: {error}.") from error
+    if newer:
+        raise BundleError(f"{path} has format {manifest['format']}, newer than this Perron's {FORMAT}; update perron.")
+    found = digest_bytes(raw)
+    if expected is not None and found != expected:
+        raise BundleError(f"{path / MANIFEST} was changed after it was registered; register the bundle again or restore it.")
+    for name, facts in files.items():
+        if Path(name).name != name:
+            raise BundleError(f"{path / MANIFEST} names {name!r}, which isn't a file of the bundle's own folder.")
+        try:
+            actual = digest_file(path / name)
+        except OSError as error:
+            raise BundleError(f"{path / name} is missing or can't be read ({error.strerror}).") from error
+        if actual != facts["sha256"]:
+            raise BundleError(f"{path / name} was changed: its SHA-256 isn't the manifest's; the bundle is refused.")
+    strangers = sorted(entry.name for entry in path.iterdir() if entry.name not in files and entry.name != MANIFEST)
+    if strangers:
+        raise BundleError(f"{path} holds {strangers[0]!r}, which isn't in its manifest; remove it.")
+    for needed in ("model.onnx", "contract.json", "sample.json"):
+        if needed not in files:
+            raise BundleError(f"{path / MANIFEST} doesn't name {needed}.")
+    return Bundle(path, found, manifest, Schema.from_json(json.loads((path / "contract.json").read_bytes())))

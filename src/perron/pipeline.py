@@ -1,0 +1,257 @@
+"""A System in; a run of its steps out, each done once per key: its code, its inputs' hashes, its parameters and its environment.
+
+    snapshot ─▶ split ─▶ train ─▶ evaluate ─▶ gates ─▶ bundle ─▶ register
+
+A step is a function `(Work) -> output`; its output is plain JSON data, and what is large is a blob in
+the store, named there by its hash. An output is recorded when the step ends, so a killed run resumes
+at the step that it was in. This module loads nothing heavy: a run that has nothing to do takes
+milliseconds. The steps' work is in `perron.steps`.
+"""
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from perron.digest import digest, digest_code, digest_file
+from perron.environment import Code, code_of, environment_of
+from perron.errors import PerronError
+from perron.ledger import CHAMPION, Ledger
+from perron.store import Store
+from perron.system import System
+
+__all__ = ["Project", "Result", "Step", "Work", "run_pipeline"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where a system lives: its folder, and the ledger and store in the `.perron` folder there."""
+
+    folder: Path
+    ledger: Ledger
+    store: Store
+
+    @classmethod
+    def open(cls, folder: Path) -> "Project":
+        """The project of a folder; `.perron` is made when it isn't there. `PERRON_LEDGER` may name another database by URL.
+
+        Raises:
+            LedgerError: the folder can't be written, or the ledger can't be opened.
+        """
+        home = folder / ".perron"
+        ledger = Ledger.at(home, os.environ.get("PERRON_LEDGER"))
+        ignore = home / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+        return cls(folder, ledger, Store(home / "store"))
+
+    @property
+    def bundles(self) -> Path:
+        return self.folder / ".perron" / "bundles"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step works with: the system, the project, the run's facts, and the outputs of the steps before it."""
+
+    system: System
+    project: Project
+    run: str
+    code: Code
+    environment: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: its name, what its key is made of beside its code and environment, and its function in `perron.steps`."""
+
+    name: str
+    inputs: Callable[[Work], Any]
+
+
+class Progress(Protocol):
+    """Told of each step as it starts and ends: `progress("train", "running", 0.0)`."""
+
+    def __call__(self, step: str, status: str, seconds: float, /) -> None: ...
+
+
+@dataclass
+class Result:
+    """What a run came to; `status` is done, or refused when a gate wasn't passed."""
+
+    run: str
+    status: str
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as `perron run --json` prints it."""
+        out = self.outputs
+        return {
+            "run": self.run,
+            "status": self.status,
+            "steps": self.steps,
+            "metrics": out["evaluate"]["metrics"],
+            "baseline": out["evaluate"]["baseline"],
+            "gates": out["gates"]["gates"],
+            "model": {"name": self.model, "version": out.get("register", {}).get("version")},
+            "data": {
+                "snapshot": out["snapshot"]["digest"],
+                "rows": out["snapshot"]["rows"],
+                "quarantined": out["snapshot"]["quarantined"],
+                "quarantine": out["snapshot"]["quarantine"],
+                "faults": out["snapshot"]["faults"],
+            },
+            "parity": out["bundle"]["parity"] if "bundle" in out else None,
+        }
+
+
+def _champion_key(work: Work) -> Any:
+    """The champion that the candidate is held to; where the champion is this very candidate, the one that it replaced."""
+    rival = rival_of(work)
+    return None if rival is None else rival["bundle"]
+
+
+def rival_of(work: Work) -> dict[str, Any] | None:
+    """The registered version that this run's model is compared with, or None.
+
+    A champion that came of the same training is the candidate itself: run again, it must find the
+    same rival as the first time.
+    """
+    ledger, name = work.project.ledger, work.system.name
+    event = ledger.get_alias(name, CHAMPION)
+    while event is not None:
+        version = ledger.get_version(name, event["version"])
+        if ledger.step_key(version["run"], "train") != work.outputs["train"]["key"]:
+            return version
+        event = ledger.alias_before(name, CHAMPION, event["id"])
+    return None
+
+
+STEPS = (
+    Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share]),
+    Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
+    Step("train", lambda w: [w.outputs["snapshot"]["digest"], w.outputs["split"]["digest"], w.system.schema.to_json(), _functions(w), w.system.params, w.system.seed]),
+    Step("evaluate", lambda w: [w.outputs["train"]["digest"], w.outputs["split"]["digest"]]),
+    Step("gates", lambda w: [w.outputs["evaluate"], w.system.gates, _champion_key(w)]),
+    Step("bundle", lambda w: [w.outputs["train"]["digest"], w.outputs["evaluate"], w.system.name]),
+    Step("register", lambda w: [w.outputs["bundle"]["digest"], w.outputs["gates"], w.system.name]),
+)
+
+
+def run_pipeline(system: System, project: Project, progress: Progress | None = None) -> Result:
+    """The result of running the system's steps; those with a known key do no work.
+
+    Raises:
+        PerronError: a step failed; the run is recorded as failed with the message.
+    """
+    tell = progress or (lambda step, status, seconds: None)
+    environment, code, ledger = environment_of(), code_of(project.folder), project.ledger
+    run = ledger.start_run(
+        system.name,
+        code_commit=code.commit,
+        code_dirty=code.dirty,
+        contract=project.store.put_json(system.schema.to_json()),
+        environment=project.store.put_json(environment),
+    )
+    outputs: dict[str, Any] = {}
+    result = Result(run, "running", outputs=outputs, model=system.name)
+    work = Work(system, project, run, code, environment, outputs)
+    base = [package_digest(), digest(environment)]
+    try:
+        _run_steps(work, result, base, tell)
+    except BaseException as error:
+        status = "failed" if isinstance(error, Exception) else "killed"
+        ledger.end_run(run, status, str(error) if isinstance(error, PerronError) else repr(error))
+        raise
+    ledger.end_run(run, result.status)
+    return result
+
+
+def _run_steps(work: Work, result: Result, base: list[str], tell: Progress) -> None:
+    ledger, cached = work.project.ledger, []
+    for step in STEPS:
+        key = digest([step.name, base, step.inputs(work)])
+        output = ledger.find_result(key)
+        if output is not None and _is_whole(work.project, output):
+            cached.append((step.name, key))
+            tell(step.name, "cached", 0.0)
+            result.steps.append({"name": step.name, "status": "cached", "seconds": 0.0})
+        else:
+            ledger.log_cached_steps(work.run, cached)
+            cached = []
+            output = _do(step, work, key, tell)
+            result.steps.append({"name": step.name, "status": "done", "seconds": round(output.pop("_seconds"), 3)})
+        result.outputs[step.name] = {**output, "key": key}
+        if step.name == "gates" and not all(gate["passed"] for gate in output["gates"]):
+            result.status = "refused"
+            break
+    ledger.log_cached_steps(work.run, cached)
+    if result.status == "running":
+        result.status = "done"
+
+
+def _do(step: Step, work: Work, key: str, tell: Progress) -> dict[str, Any]:
+    ledger = work.project.ledger
+    tell(step.name, "running", 0.0)
+    ledger.start_step(work.run, step.name, key)
+    started = time.perf_counter()
+    try:
+        function = getattr(importlib.import_module("perron.steps"), step.name)
+        output: dict[str, Any] = function(work)
+    except BaseException:
+        ledger.end_step(work.run, step.name, "failed", time.perf_counter() - started)
+        tell(step.name, "failed", time.perf_counter() - started)
+        raise
+    seconds = time.perf_counter() - started
+    ledger.end_step(work.run, step.name, "done", seconds, key=key, output=output)
+    tell(step.name, "done", seconds)
+    return {**output, "_seconds": seconds}
+
+
+def _is_whole(project: Project, output: Mapping[str, Any]) -> bool:
+    """Whether what a step left is still in the store, so that its output may stand."""
+    return all(project.store.has(blob) for blob in output.get("blobs", {}).values()) and (
+        "folder" not in output or (project.folder / output["folder"] / "manifest.json").is_file()
+    )
+
+
+def _functions(work: Work) -> list[str | None]:
+    """The digests of the user's features and model functions, with what they use of the project's own code."""
+    system, root = work.system, work.project.folder
+    return [None if f is None else digest_code(f, root) for f in (system.features_function, system.model_function)]
+
+
+def source_digest(work: Work) -> str:
+    """The digest of the source file's bytes, remembered by its size and time of change."""
+    path = source_path(work.system, work.project.folder)
+    try:
+        facts = path.stat()
+    except OSError:
+        return "missing"  # the step says so, in words
+    key = digest(["source", str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino])
+    known = work.project.ledger.find_result(key)
+    # A file that changed within the clock's resolution keeps its time: one that is younger is read again.
+    if known is not None and time.time_ns() - facts.st_mtime_ns > 2_000_000_000:
+        return str(known["digest"])
+    found = digest_file(path)
+    work.project.ledger.remember(key, "source", {"digest": found}, work.run)
+    return found
+
+
+def source_path(system: System, folder: Path) -> Path:
+    """The source's path; a relative one is meant from the project's folder."""
+    return folder / Path(system.source).expanduser()
+
+
+@cache
+def package_digest() -> str:
+    """The digest of Perron's own code: another version of it may compute something else."""
+    root = Path(__file__).parent
+    return digest([[str(path.relative_to(root)), digest_file(path)] for path in sorted(root.rglob("*.py")) if not {"cli", "serve", "ship"}.intersection(path.relative_to(root).parts)])

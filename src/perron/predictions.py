@@ -1,0 +1,257 @@
+"""Answered requests in; a durable log of them out, and a prediction by its id back.
+
+A log is a folder of segments, written by one process each and never changed once they are full. A
+segment of a server is lines of JSON: a header that says which model answers and where that model
+comes from, then a line per answered request,
+
+    {"time": …, "route": …, "request": <the body as it came>, "reply": <the body as it went>}
+
+A segment of a batch is a Parquet file with the same header in its metadata. A prediction's id begins
+with its segment's name. A last line without its end was never acknowledged, and counts as absent.
+"""
+
+import json
+import mmap
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from perron.errors import LedgerError, NotFound
+
+__all__ = ["PredictionLog", "Recorded", "find", "iterate", "new_segment_name"]
+
+FORMAT = 1
+SEGMENT_BYTES = 64 << 20
+ID = re.compile(r"(?P<segment>[0-9a-f]{20})-(?P<number>[0-9a-f]{8,})-[0-9a-f]{8}")
+
+
+def new_segment_name() -> str:
+    """A name that no other process gives: milliseconds since 1970 and four random bytes, in hexadecimal; sorts by time."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
+
+
+class IdMaker:
+    """Makes the ids of one segment: its name, a number, and eight random digits so that none can be guessed.
+
+    Not thread safe: one event loop makes them.
+    """
+
+    def __init__(self, segment: str) -> None:
+        self._segment = segment
+        self._number = 0
+        self._random = ""
+        self._place = 0
+
+    def __call__(self) -> str:
+        place = self._place
+        if place >= len(self._random):
+            self._random, place = secrets.token_hex(4096), 0
+        self._place = place + 8
+        self._number += 1
+        return f"{self._segment}-{self._number:08x}-{self._random[place : place + 8]}"
+
+
+class PredictionLog:
+    """Appends answered requests to segments of a folder.
+
+    `append` hands the bytes to the operating system: they survive the death of this process at any
+    later instant. They survive a power cut after `sync`. Not thread safe, but for `sync`.
+
+    Args:
+        folder: made when it isn't there.
+        header: `model`, `version`, `bundle`, `lineage`: written at the head of each segment.
+
+    Raises:
+        LedgerError: the folder can't be written.
+    """
+
+    def __init__(self, folder: Path, header: Mapping[str, Any], segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._folder, self._header, self._limit = folder, dict(header), segment_bytes
+        self._file = -1
+        self._open()
+
+    def _open(self) -> None:
+        segment = new_segment_name()
+        header = {"format": FORMAT, "started": _now(), **self._header}
+        data = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{segment}.jsonl"
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+            os.write(opened, data)
+            _sync_folder(self._folder)
+        except OSError as error:
+            raise LedgerError(f"The prediction log {self._folder} can't be written: {error.strerror}.") from error
+        if self._file >= 0:
+            os.fsync(self._file)
+            os.close(self._file)
+        self._file, self._size = opened, len(data)
+        self.new_id = IdMaker(segment)
+
+    def append(self, lines: bytes) -> None:
+        """Writes whole lines, all of them or none.
+
+        Raises:
+            LedgerError: they can't be written (a full disk); what was written of them is taken back.
+        """
+        try:
+            written = os.write(self._file, lines)
+            if written != len(lines):
+                raise OSError(28, "No space left on device")
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            raise LedgerError(f"The prediction log {self._folder} can't be written: {error.strerror}.") from error
+        self._size += len(lines)
+
+    @property
+    def is_full(self) -> bool:
+        return self._size >= self._limit
+
+    def rotate(self) -> None:
+        """Begins a new segment. Ids made before belong to the old one: rotate between batches.
+
+        Raises:
+            LedgerError: it can't be written; the old one goes on.
+        """
+        self._open()
+
+    def sync(self) -> None:
+        """Returns when everything appended before the call is on the disk itself."""
+        os.fdatasync(self._file)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = -1
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the folder's new entry itself survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def line(time_text: bytes, route: bytes, request: bytes, reply: bytes) -> bytes:
+    """One answered request as a line; `request` and `reply` are JSON (whose strings hold no raw line ends)."""
+    if b"\n" in request or b"\r" in request:
+        request = request.replace(b"\n", b" ").replace(b"\r", b" ")
+    return b'{"time":"%b","route":"%b","request":%b,"reply":%b}\n' % (time_text, route, request, reply)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A prediction as it was logged; `header` says what answered."""
+
+    id: str
+    time: str
+    route: str
+    input: Mapping[str, Any]
+    value: Any
+    probabilities: Mapping[str, float] | None
+    header: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The receipt without its outcome."""
+        lineage = self.header.get("lineage", {})
+        prediction = {"id": self.id, "time": self.time, "route": self.route, "input": self.input, "value": self.value}
+        if self.probabilities is not None:
+            prediction["probabilities"] = self.probabilities
+        return {
+            "prediction": prediction,
+            "model": {"name": self.header["model"], "version": self.header["version"], "bundle": self.header["bundle"]},
+            "run": lineage.get("run"),
+            "data": lineage.get("data"),
+            "code": lineage.get("code"),
+            "environment": lineage.get("environment"),
+        }
+
+
+def find(folder: Path, prediction: str) -> Recorded:
+    """The prediction of that id.
+
+    Raises:
+        NotFound: it isn't in the log.
+    """
+    parts = ID.fullmatch(prediction)
+    if parts is not None:
+        lines, batch = folder / f"{parts['segment']}.jsonl", folder / f"{parts['segment']}.parquet"
+        if lines.is_file():
+            found = _find_line(lines, prediction)
+        elif batch.is_file():
+            found = _find_row(batch, prediction, int(parts["number"], 16))
+        else:
+            found = None
+        if found is not None:
+            return found
+    raise NotFound(f"There is no prediction {prediction[:80]!r} in {folder}.")
+
+
+def _find_line(path: Path, prediction: str) -> Recorded | None:
+    """Looks for the id's bytes, not through parsed lines: a full segment takes milliseconds."""
+    if path.stat().st_size == 0:
+        return None
+    needle = f'"id":"{prediction}"'.encode()
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = data.find(needle)
+        while place >= 0:
+            start, end = data.rfind(b"\n", 0, place) + 1, data.find(b"\n", place)
+            if end < 0:
+                return None
+            header = json.loads(data[: data.find(b"\n")])
+            for recorded in _records(data[start:end], header):
+                if recorded.id == prediction:
+                    return recorded
+            place = data.find(needle, place + 1)  # a client sent these very bytes as a text
+    return None
+
+
+def _records(text: bytes, header: Mapping[str, Any]) -> Iterator[Recorded]:
+    answered = json.loads(text)
+    for row, given in zip(answered["request"]["rows"], answered["reply"]["predictions"], strict=True):
+        yield Recorded(given["id"], answered["time"], answered["route"], row, given["value"], given.get("probabilities"), header)
+
+
+def _find_row(path: Path, prediction: str, number: int) -> Recorded | None:
+    from pyarrow import parquet  # not at the top: the server has none of it
+
+    with parquet.ParquetFile(path) as file:
+        header = json.loads(file.schema_arrow.metadata[b"perron"])
+        first = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if number - 1 < first + rows:
+                row = file.read_row_group(group).slice(number - 1 - first, 1).to_pylist()[0]
+                if row["id"] != prediction:
+                    return None
+                given = json.loads(row["input"])
+                shares = json.loads(row["probabilities"]) if row["probabilities"] else None
+                return Recorded(prediction, row["time"], row["route"], given, json.loads(row["value"]), shares, header)
+            first += rows
+    return None
+
+
+def iterate(folder: Path) -> Iterator[Recorded]:
+    """Every logged prediction of the servers, oldest segment first; a line cut off at a segment's end is left out."""
+    for path in sorted(folder.glob("*.jsonl")):
+        with open(path, "rb") as file:
+            first = file.readline()
+            if not first.endswith(b"\n"):
+                continue
+            header = json.loads(first)
+            for text in file:
+                if text.endswith(b"\n"):
+                    yield from _records(text, header)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

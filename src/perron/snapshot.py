@@ -1,0 +1,70 @@
+"""A source and a contract in; the good rows as one immutable Parquet blob and the bad ones in quarantine out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from perron.check.table import TableCheck
+from perron.contract import Schema
+from perron.errors import DataError
+from perron.source import Source
+from perron.store import Store
+
+__all__ = ["Snapshot", "read_snapshot", "take_snapshot"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a source held: digests of the good rows (Parquet) and of the quarantine (CSV, None if empty), and counts."""
+
+    digest: str
+    rows: int
+    quarantined: int
+    quarantine: str | None
+    faults: list[dict[str, Any]]
+
+
+def take_snapshot(source: Source, schema: Schema, store: Store, max_bad_share: float = 1.0) -> Snapshot:
+    """The snapshot of a source, chunk by chunk.
+
+    The quarantine holds each bad row as it came, with its number and every rule that it broke.
+
+    Raises:
+        SourceError: the source can't be read.
+        DataError: a column is missing, no row is good, or more than `max_bad_share` of them are bad.
+    """
+    check = TableCheck(schema)
+    quarantine: csv.CSVWriter | None = None
+    with store.scratch() as folder:
+        with parquet.ParquetWriter(folder / "rows.parquet", check.arrow, compression="zstd") as writer:
+            for batch in source.chunks():
+                chunk = check(batch)
+                writer.write_batch(chunk.good)
+                if chunk.bad.num_rows:
+                    quarantine = quarantine or csv.CSVWriter(folder / "quarantine.csv", chunk.bad.schema)
+                    quarantine.write_table(chunk.bad)
+        if quarantine is not None:
+            quarantine.close()
+        report = check.report
+        bad = store.adopt(folder / "quarantine.csv") if quarantine is not None else None
+        if report.rows == 0:
+            raise DataError("The source has a header and no rows.")
+        if report.bad == report.rows or report.bad > max_bad_share * report.rows:
+            raise DataError(
+                f"{report.bad} of {report.rows} rows break the contract ({report.bad / report.rows:.1%}, more than "
+                f"{max_bad_share:.1%}): {report.words}. See {store.path(str(bad))}; mend the source, widen the contract "
+                "or raise max_bad_share."
+            )
+        digest = store.adopt(folder / "rows.parquet")
+    return Snapshot(digest, report.rows - report.bad, report.bad, bad, report.faults)
+
+
+def read_snapshot(store: Store, digest: str) -> pa.Table:
+    """The rows of a snapshot.
+
+    Raises:
+        LedgerError: the store doesn't have it.
+    """
+    return parquet.read_table(store.get(digest))

@@ -1,0 +1,1 @@
+"""Adapters of `perron.source`, one file each."""

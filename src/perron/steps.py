@@ -1,0 +1,181 @@
+"""The pipeline's steps: each takes a Work and gives plain data; blobs that it left are under `blobs`."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from perron import bundle as bundles
+from perron import tensors
+from perron.errors import PerronError
+from perron.evaluate import baseline as naive
+from perron.evaluate import evaluate as score
+from perron.export import export_graph
+from perron.gates import judge_gate
+from perron.ledger import CHAMPION
+from perron.parity import compare
+from perron.pipeline import Work, rival_of, source_path
+from perron.snapshot import read_snapshot, take_snapshot
+from perron.source import open_source
+from perron.split import split_rows
+from perron.train import Fitted, load_fitted, save_fitted, target_of, train as fit, weight_of
+
+__all__ = ["bundle", "evaluate", "gates", "register", "snapshot", "split", "train"]
+
+
+def snapshot(work: Work) -> dict[str, Any]:
+    """Reads the source, quarantines bad rows, keeps the good ones."""
+    source = open_source(source_path(work.system, work.project.folder))
+    taken = take_snapshot(source, work.system.schema, work.project.store, work.system.max_bad_share)
+    blobs = {"snapshot": taken.digest} | ({"quarantine": taken.quarantine} if taken.quarantine else {})
+    _note(work, "snapshot", "out", blobs)
+    return {**asdict(taken), "blobs": blobs}
+
+
+def split(work: Work) -> dict[str, Any]:
+    """Parts the snapshot's rows."""
+    table = read_snapshot(work.project.store, work.outputs["snapshot"]["digest"])
+    is_test = split_rows(work.system.split, table, work.system.schema)
+    digest = work.project.store.put_bytes(np.packbits(is_test).tobytes())
+    _note(work, "split", "in", {"snapshot": work.outputs["snapshot"]["digest"]})
+    _note(work, "split", "out", {"split": digest})
+    return {"digest": digest, "train_rows": int((~is_test).sum()), "test_rows": int(is_test.sum()), "blobs": {"split": digest}}
+
+
+def train(work: Work) -> dict[str, Any]:
+    """Fits the model on the train rows."""
+    fitted = fit(work.system, _parts(work)[0])
+    with work.project.store.scratch() as folder:
+        save_fitted(fitted, folder / "fitted.pickle")
+        digest = work.project.store.adopt(folder / "fitted.pickle")
+    work.project.ledger.log_params(work.run, _params_of(work, fitted))
+    _note(work, "train", "in", {"snapshot": work.outputs["snapshot"]["digest"], "split": work.outputs["split"]["digest"]})
+    _note(work, "train", "out", {"model": digest})
+    return {"digest": digest, "blobs": {"model": digest}}
+
+
+def _params_of(work: Work, fitted: Fitted) -> dict[str, Any]:
+    """The last estimator's parameters, as far as they are plain data."""
+    estimator = fitted.pipeline.steps[-1][1]
+    plain = {name: value for name, value in estimator.get_params(deep=False).items() if value is None or isinstance(value, str | int | float | bool)}
+    return {"estimator": type(estimator).__name__, "seed": work.system.seed, **plain}
+
+
+def evaluate(work: Work) -> dict[str, Any]:
+    """Scores the model on the test rows, and the naive baseline beside it."""
+    train_rows, test_rows = _parts(work)
+    fitted, schema = _fitted(work), work.system.schema
+    truth, weight = target_of(schema, test_rows), weight_of(schema, test_rows)
+    values, probabilities = fitted.predict(test_rows)
+    classes = fitted.classes or ()
+    metrics = score(work.system.task, truth, values, probabilities, classes, weight)
+    baseline = naive(work.system.task, target_of(schema, train_rows), truth, classes, weight, weight_of(schema, train_rows))
+    work.project.ledger.log_metrics(work.run, "test", metrics)
+    work.project.ledger.log_metrics(work.run, "baseline", baseline)
+    _note(work, "evaluate", "in", {"model": work.outputs["train"]["digest"]})
+    return {"metrics": metrics, "baseline": baseline, "rows": test_rows.num_rows}
+
+
+def gates(work: Work) -> dict[str, Any]:
+    """Judges the metrics; a champion is scored on the same test rows."""
+    scores, baseline = work.outputs["evaluate"]["metrics"], work.outputs["evaluate"]["baseline"]
+    champion = _champion_scores(work) if any(gate.rule == "no_worse_than_champion" for gate in work.system.gates) else None
+    verdicts = [judge_gate(gate, scores, baseline, champion) for gate in work.system.gates]
+    return {"gates": [verdict.to_json() for verdict in verdicts]}
+
+
+def _champion_scores(work: Work) -> dict[str, float] | None:
+    """The champion's metrics on this run's test rows; those that it was registered with where it can't read the rows."""
+    rival = rival_of(work)
+    if rival is None:
+        return None
+    champion = bundles.load(work.project.ledger.bundle_path(rival), rival["bundle"])
+    schema, test_rows = work.system.schema, _parts(work)[1]
+    try:
+        values, probabilities = champion.run(tensors.from_table(champion.schema, test_rows))
+    except (KeyError, PerronError, pa.ArrowInvalid, pa.ArrowNotImplementedError):  # another contract
+        recorded: dict[str, float] = champion.manifest["metrics"]
+        return recorded
+    truth, weight = target_of(schema, test_rows), weight_of(schema, test_rows)
+    return score(work.system.task, truth, values, probabilities, champion.classes or (), weight)
+
+
+def bundle(work: Work) -> dict[str, Any]:
+    """Exports the graph, proves it on every test row, and packs the bundle."""
+    fitted, (_, test_rows), system = _fitted(work), _parts(work), work.system
+    graph = export_graph(fitted)
+    parity = _prove(fitted, graph, test_rows)
+    parity.demand()
+    lineage = {
+        "run": work.run,
+        "data": {"snapshot": work.outputs["snapshot"]["digest"], "rows": work.outputs["snapshot"]["rows"], "contract": system.schema.digest},
+        "code": asdict(work.code),
+        "environment": {"python": work.environment["python"], "packages": work.project.store.put_json(work.environment)},
+    }
+    folder = work.project.bundles / f"{system.name}-{work.run}"
+    packed = bundles.pack(
+        folder,
+        graph=graph,
+        schema=system.schema,
+        sample={"rows": [_sample_row(system.schema, test_rows)]},
+        facts={
+            "name": system.name,
+            "task": system.task,
+            "classes": None if fitted.classes is None else list(fitted.classes),
+            "metrics": work.outputs["evaluate"]["metrics"],
+            "baseline": work.outputs["evaluate"]["baseline"],
+            "parity": parity.to_json(),
+            "lineage": lineage,
+        },
+    )
+    _note(work, "bundle", "in", {"model": work.outputs["train"]["digest"]})
+    _note(work, "bundle", "out", {"bundle": packed.digest})
+    return {"digest": packed.digest, "folder": str(folder.relative_to(work.project.folder)), "parity": parity.to_json()}
+
+
+def _prove(fitted: Fitted, graph: bytes, rows: pa.Table) -> Any:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    used = {given.name for given in session.get_inputs()}
+    found = session.run(None, {name: array for name, array in tensors.from_table(fitted.schema, rows).items() if name in used})
+    got = (found[0], found[1] if len(found) > 1 else None)
+    return compare(fitted.predict(rows), got, is_classification=fitted.classes is not None)
+
+
+def _sample_row(schema: Any, rows: pa.Table) -> dict[str, Any]:
+    """The first test row with nothing missing, or the first: an example for people to send."""
+    names = [field.name for field in schema.features]
+    whole = rows.select(names).slice(0, 1000).drop_null()
+    row = (whole if whole.num_rows else rows.select(names)).slice(0, 1).to_pylist()[0]
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items() if value is not None}
+
+
+def register(work: Work) -> dict[str, Any]:
+    """Gives the bundle a version, and makes it the champion: it passed the gates."""
+    ledger, made = work.project.ledger, work.outputs["bundle"]
+    path = (work.project.folder / made["folder"]).relative_to(work.project.folder / ".perron")
+    version = ledger.register(work.system.name, made["digest"], str(path), work.run)
+    ledger.set_alias(work.system.name, CHAMPION, version, f"passed the gates in run {work.run}")
+    return {"version": version}
+
+
+def _parts(work: Work) -> tuple[pa.Table, pa.Table]:
+    """The train rows and the test rows."""
+    store = work.project.store
+    table = read_snapshot(store, work.outputs["snapshot"]["digest"])
+    packed = np.frombuffer(store.get(work.outputs["split"]["digest"]).read_bytes(), np.uint8)
+    is_test = np.unpackbits(packed, count=table.num_rows).astype(bool)
+    return table.filter(pa.array(~is_test)), table.filter(pa.array(is_test))
+
+
+def _fitted(work: Work) -> Fitted:
+    return load_fitted(work.project.store.get(work.outputs["train"]["digest"]))
+
+
+def _note(work: Work, step: str, direction: str, blobs: dict[str, str]) -> None:
+    store = work.project.store
+    work.project.ledger.log_artifacts(
+        work.run, step, direction, {name: (digest, store.path(digest).stat().st_size if store.has(digest) else None) for name, digest in blobs.items()}
+    )
