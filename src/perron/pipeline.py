@@ -53,6 +53,11 @@ class Project:
     def bundles(self) -> Path:
         return self.folder / ".perron" / "bundles"
 
+    @property
+    def predictions(self) -> Path:
+        """The folder of the prediction log."""
+        return self.folder / ".perron" / "predictions"
+
 
 @dataclass(frozen=True)
 class Work:

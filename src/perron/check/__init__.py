@@ -45,9 +45,24 @@ class Fault:
             "field": self.field,
             "rule": self.rule,
             "expected": self.expected,
-            "value": json.loads(show(self.value)) if _is_plain(self.value) else show(self.value),
+            "value": self._plain_value(),
             "message": self.message,
         }
+
+    def _plain_value(self) -> object:
+        """The value where JSON can hold it as it is, null where none was given, else its text, cut."""
+        value = self.value
+        if value is ABSENT or value is None or isinstance(value, bool):
+            return None if value is ABSENT else value
+        if isinstance(value, int) and INT_MIN <= value <= INT_MAX or isinstance(value, float) and math.isfinite(value):
+            return value
+        return _cut(value) if isinstance(value, str) else show(value)
+
+
+def _cut(text: str) -> str:
+    """At most 80 characters; a lone surrogate, which can't be sent back, becomes a question mark."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 class Absent:
@@ -70,14 +85,7 @@ def show(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, default=repr)
     except (TypeError, ValueError, RecursionError):
         text = repr(value)
-    text = text.encode("utf-8", "replace").decode()  # a lone surrogate can't be sent back
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) <= INT_MAX)
+    return _cut(text)
 
 
 def judge(field: Field, value: Any, row: int = 0) -> Iterator[Fault]:
@@ -137,8 +145,12 @@ def parse(field: Field, value: Any) -> Any:
 
 
 def _whole(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    if isinstance(value, float):  # 41.0 is a whole number, as JSON Schema has it
+        if not (math.isfinite(value) and value.is_integer()):
+            return None
+        value = int(value)
     return value if INT_MIN <= value <= INT_MAX else None
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from perron.check import INT_MAX, INT_MIN, Fault, judge, judge_row
+from perron.check import INT_MAX, INT_MIN, Fault, judge, judge_row, parse
 from perron.contract import Field, Schema
 
 __all__ = ["Decoder", "Rejection"]
@@ -69,8 +69,8 @@ class Decoder:
         places = [(self.fields.index(field), field) for field in self._late]
         return any(True for row in rows for place, field in places for _ in judge(field, row[place]))
 
-    def _explain(self, body: bytes) -> Rejection:
-        """Reads the request again, slowly, and collects every fault."""
+    def _explain(self, body: bytes) -> list[tuple[Any, ...]] | Rejection:
+        """Reads the request again, slowly, and collects every fault; its rows where there is none."""
         try:
             data = json.loads(body.decode(), parse_constant=_refuse_constant)
         except RecursionError:
@@ -91,14 +91,19 @@ class Decoder:
             count += 1
             if count <= MOST_FAULTS:
                 faults.append(fault)
-        if not count:  # the decoder is stricter than the judge: say so rather than answer with a guess
-            return Rejection("invalid", "The request can't be decoded into the contract's rows.")
+        if not count:  # the judge is the one that decides; the decoder is stricter where JSON's 41.0 is whole
+            return [tuple(_given(field, row) for field in self.fields) for row in rows]
         where = "1 value breaks" if count == 1 else f"{count} values break"
         return Rejection("invalid", f"{where} the contract.", tuple(faults), count)
 
     def _faults(self, rows: list[Any]) -> Iterator[Fault]:
         for index, row in enumerate(rows):
             yield from judge_row(self._by_name, self._target, row, index)
+
+
+def _given(field: Field, row: dict[str, Any]) -> Any:
+    value = row.get(field.name)
+    return None if value is None else parse(field, value)
 
 
 def _refuse_constant(word: str) -> None:

@@ -149,12 +149,6 @@ def predict(estimator: object, table: Table) -> Result:
     return _find(_PREDICTS, estimator, "predictor")(estimator, table)
 
 
-def can_transform(step: object) -> bool:
-    """Whether `step` has a class with a transformer function."""
-    _load(step)
-    return type(step) in _TRANSFORMS
-
-
 def refusal(model: object, option: str, instead: str) -> UnsupportedModel:
     """The error for an option of a supported class: raise it."""
     return UnsupportedModel(f"{type(model).__name__} with {option} cannot be exported; {instead}.")

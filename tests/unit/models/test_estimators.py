@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NUMBERS, TEXTS, check_parity
 from lightgbm import LGBMClassifier, LGBMRegressor
+from parity_exam import NUMBERS, TEXTS, check_parity
 from sklearn import dummy, ensemble, linear_model, naive_bayes, neighbors, neural_network, svm, tree
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV

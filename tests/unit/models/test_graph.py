@@ -6,7 +6,7 @@ import ndonnx as ndx
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import answers, columns_of, session_of
+from parity_exam import answers, columns_of, session_of
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
@@ -27,11 +27,23 @@ def numbers() -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (AdaBoostRegressor(), "Expected a predictor that can be exported, got AdaBoostRegressor; the nearest supported: "),
+        (
+            AdaBoostRegressor(),
+            "Expected a predictor that can be exported, got AdaBoostRegressor; the nearest supported: ",
+        ),
         (KMeans(2), "Expected a predictor that can be exported, got KMeans; the nearest supported: "),
-        (make_pipeline(QuantileTransformer(n_quantiles=5), Ridge()), "Expected a transformer .* got QuantileTransformer; .*FunctionTransformer"),
-        (DummyClassifier(strategy="uniform"), "DummyClassifier with strategy='uniform' cannot be exported; use 'prior'"),
-        (KNeighborsRegressor(metric="manhattan"), "KNeighborsRegressor with metric='manhattan' cannot be exported; use"),
+        (
+            make_pipeline(QuantileTransformer(n_quantiles=5), Ridge()),
+            "Expected a transformer .* got QuantileTransformer; .*FunctionTransformer",
+        ),
+        (
+            DummyClassifier(strategy="uniform"),
+            "DummyClassifier with strategy='uniform' cannot be exported; use 'prior'",
+        ),
+        (
+            KNeighborsRegressor(metric="manhattan"),
+            "KNeighborsRegressor with metric='manhattan' cannot be exported; use",
+        ),
         (LinearRegression(), "LinearRegression with 2 targets cannot be exported; fit one model for each target"),
     ],
     ids=lambda value: type(value).__name__,

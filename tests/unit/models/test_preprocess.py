@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NUMBERS, TEXTS, check_parity, make_frame
+from parity_exam import NUMBERS, TEXTS, answers, check_parity, columns_of, make_frame, session_of
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import ExtraTreesRegressor
@@ -148,15 +148,21 @@ def test_encoder_of_text_is_exact(name: str, train: pd.DataFrame, amount: Any, t
         OneHotEncoder(handle_unknown="ignore"),
         OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=3, drop="first"),
         OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2),
-        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2, max_categories=3),
+        OrdinalEncoder(
+            handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2, max_categories=3
+        ),
         TargetEncoder(cv=KFold(3), target_type="continuous"),
     ],
     ids=["one-hot", "one-hot infrequent", "ordinal", "ordinal infrequent", "target"],
 )
 def test_encoder_of_numbers_and_nulls_is_exact(encoder: Any, amount: Any) -> None:
     rng = np.random.default_rng(0)
-    train = pd.DataFrame({"x": rng.choice([0.0, 1.5, -2.0, np.nan], len(amount)), "y": rng.integers(0, 9, len(amount)) / 1.0})
-    rows = pd.DataFrame({"x": [0.0, -0.0, 1.5, np.nextafter(1.5, 2), np.nan, 9.0], "y": [0.0, 3.0, 4.0, np.nan, 8.0, np.inf]})
+    train = pd.DataFrame(
+        {"x": rng.choice([0.0, 1.5, -2.0, np.nan], len(amount)), "y": rng.integers(0, 9, len(amount)) / 1.0}
+    )
+    rows = pd.DataFrame(
+        {"x": [0.0, -0.0, 1.5, np.nextafter(1.5, 2), np.nan, 9.0], "y": [0.0, 3.0, 4.0, np.nan, 8.0, np.inf]}
+    )
     if not isinstance(encoder, TargetEncoder):
         rows["y"] = rows["y"].replace(np.inf, 100.0)
     check_parity(make_pipeline(encoder, Ridge()).fit(train, amount), rows.replace(np.inf, 1e9))
@@ -168,8 +174,6 @@ def test_target_encoder_of_classes_is_exact(train: pd.DataFrame, level: Any, tes
 
 
 def test_unknown_category_is_zeros_or_nan_where_the_encoder_would_raise(train: pd.DataFrame, amount: Any) -> None:
-    from conftest import answers, session_of
-
     one_hot = make_pipeline(OneHotEncoder(), Ridge()).fit(train[TEXTS], amount)
     new = pd.DataFrame({"city": ["never seen"], "☂": ["zz"]}, dtype=object)
     assert answers(session_of(one_hot, new), new)[0] == pytest.approx(one_hot[-1].intercept_)
@@ -237,8 +241,15 @@ def test_text_and_numbers_pass_through_together(train: pd.DataFrame, amount: Any
 
 
 def test_weights_and_nesting_are_kept(train: pd.DataFrame, amount: Any, test: pd.DataFrame) -> None:
-    inner = ColumnTransformer([("a", StandardScaler(), ["steps"]), ("b", "passthrough", ["größe"])], transformer_weights={"a": 7.0})
-    outer = ColumnTransformer([("in", make_pipeline(inner, SimpleImputer()), ["größe", "steps"]), ("t", OneHotEncoder(handle_unknown="ignore"), TEXTS)])
+    inner = ColumnTransformer(
+        [("a", StandardScaler(), ["steps"]), ("b", "passthrough", ["größe"])], transformer_weights={"a": 7.0}
+    )
+    outer = ColumnTransformer(
+        [
+            ("in", make_pipeline(inner, SimpleImputer()), ["größe", "steps"]),
+            ("t", OneHotEncoder(handle_unknown="ignore"), TEXTS),
+        ]
+    )
     check_parity(make_pipeline(outer, Ridge()).set_output(transform="default").fit(train, amount), test)
 
 
@@ -253,9 +264,12 @@ def test_one_text_column_alone_is_exact(train: pd.DataFrame, level: Any, test: p
     check_parity(model.fit(train[["city"]], level), test[["city"]])
 
 
-def test_text_that_reaches_arithmetic_is_refused() -> None:
-    from conftest import columns_of
+def test_text_of_pandas_own_type_is_exact(train: pd.DataFrame, amount: Any, test: pd.DataFrame) -> None:
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), Ridge())
+    check_parity(model.fit(train[TEXTS].astype("str"), amount), test[TEXTS].astype("str"))
 
+
+def test_text_that_reaches_arithmetic_is_refused() -> None:
     digits = pd.DataFrame({"x": pd.Series(["1", "2", "3"], dtype=object)})
     model = make_pipeline(StandardScaler(), Ridge()).fit(digits, [1.0, 2.0, 3.0])
     with pytest.raises(UnsupportedModel, match="got text in column 0"):
@@ -263,8 +277,6 @@ def test_text_that_reaches_arithmetic_is_refused() -> None:
 
 
 def test_functions_are_refused_by_name(full: pd.DataFrame, amount: Any) -> None:
-    from conftest import columns_of
-
     model = make_pipeline(FunctionTransformer(np.nan_to_num), Ridge()).fit(full, amount)
     with pytest.raises(UnsupportedModel, match=r"FunctionTransformer with the function nan_to_num.*np\.log1p"):
         export(model, columns_of(full))

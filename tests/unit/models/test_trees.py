@@ -7,9 +7,9 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
-from conftest import check_parity
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity_exam import check_parity
 from sklearn import ensemble, tree
 from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
@@ -182,7 +182,7 @@ def walk(one: Tree, row: Any) -> float:
     return float(one.value[node])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, database=None)
 @given(random_trees(), st.lists(st.tuples(DOUBLES, DOUBLES, DOUBLES), min_size=1, max_size=8))
 def test_any_tree_answers_any_doubles(trees: tuple[list[Tree], list[float]], rows: list[tuple[float, ...]]) -> None:
     with np.errstate(over="ignore"):

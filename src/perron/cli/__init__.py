@@ -1,0 +1,36 @@
+"""The `perron` command: one file per verb, each of which parses, calls the library and prints."""
+
+import os
+import sys
+
+from perron.errors import PerronError
+
+__all__ = ["main"]
+
+# Exit codes: 0 done; 1 a mistake that the message explains; 2 wrong usage; 3 refused by a gate; 130 interrupted.
+MISTAKE, REFUSED, INTERRUPTED, BROKEN = 1, 3, 130, 70
+
+
+def main() -> None:
+    """Runs the command line and exits; a user's mistake is one line on standard error, never a traceback."""
+    from perron.cli.app import app
+
+    try:
+        app(standalone_mode=True)
+    except PerronError as error:
+        _fail(str(error), MISTAKE)
+    except KeyboardInterrupt:
+        _fail("Interrupted.", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(MISTAKE)
+    except Exception as error:
+        if os.environ.get("PERRON_DEBUG"):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        _fail(f"{reason} (this is a defect of Perron's; PERRON_DEBUG=1 shows where)", BROKEN)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"perron: {' '.join(message.splitlines())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,44 @@
+"""The verbs and their order in `perron --help`, grouped by the ten components."""
+
+from typing import Annotated
+
+import typer
+
+from perron.cli import demo, init, models, outcome, predict, promote, run, runs, serve, trace
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="perron",
+    help="Declare a machine learning system once; everything else is derived from it and stays in step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from perron import __version__
+
+        print(f"perron {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _perron(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Declare a machine learning system once; everything else is derived from it and stays in step."""
+
+
+app.command("demo", rich_help_panel="Begin")(demo.demo)
+app.command("init", rich_help_panel="Begin")(init.init)
+app.command("run", rich_help_panel="Data, training, pipeline")(run.run)
+app.command("runs", rich_help_panel="Data, training, pipeline")(runs.runs)
+app.command("models", rich_help_panel="Data, training, pipeline")(models.models)
+app.command("promote", rich_help_panel="Data, training, pipeline")(promote.promote)
+app.command("serve", rich_help_panel="API and serving")(serve.serve)
+app.command("predict", rich_help_panel="API and serving")(predict.predict)
+app.command("trace", rich_help_panel="Memory")(trace.trace)
+app.command("outcome", rich_help_panel="Memory")(outcome.outcome)

@@ -1,0 +1,35 @@
+"""`perron predict`: a file of rows in, a file of predictions out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perron.cli import shared
+
+
+def predict(
+    rows: Annotated[Path, typer.Argument(help="The rows: CSV or Parquet.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .parquet or .csv.", metavar="FILE")],
+    version: Annotated[str, typer.Option(help="A version's number or an alias.")] = "champion",
+    model: Annotated[str | None, typer.Option(help="The model, where there are several.")] = None,
+    folder: shared.Folder = Path(),
+    as_json: shared.Json = False,
+) -> None:
+    """Predict every row of a file, in order; each prediction has an id and a receipt."""
+    from perron.batch import predict_file
+    from perron.bundle import load
+    from perron.cli.counter import Counter
+    from perron.source import open_source
+
+    project = shared.open_project(folder)
+    row = project.ledger.get_version(shared.the_model(project, model), version)
+    bundle = load(project.ledger.bundle_path(row), row["bundle"])
+    with Counter("rows", quiet=as_json) as counter:
+        done = predict_file(bundle, row["version"], open_source(rows), output, project.predictions, counter)
+    if as_json:
+        shared.print_json({"output": str(output), "model": {"name": bundle.name, "version": row["version"]}, **vars(done)})
+        return
+    print(f"{output}: {done.rows - done.bad:,} of {done.rows:,} rows predicted by {bundle.name} version {row['version']}.")
+    if done.bad:
+        print(f"{done.bad:,} rows break the contract and have none; the column fault says why: {done.faults}")

@@ -1,0 +1,41 @@
+"""`perron run`: the pipeline."""
+
+from pathlib import Path
+
+import typer
+
+from perron.cli import REFUSED, shared
+
+
+def run(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
+    """Run the pipeline: snapshot, split, train, evaluate, gates, bundle, register. What is done already is not done again."""
+    from perron.cli.progress import Progress
+    from perron.pipeline import run_pipeline
+
+    project, system = shared.open_system(folder)
+    with Progress(quiet=as_json) as progress:
+        result = run_pipeline(system, project, progress)
+    if as_json:
+        shared.print_json(result.to_json())
+    else:
+        _print(result.to_json(), project.store.path)
+    if result.status == "refused":
+        raise typer.Exit(REFUSED)
+
+
+def _print(result, path_of) -> None:  # type: ignore[no-untyped-def]
+    data, metrics = result["data"], result["metrics"]
+    print()
+    shared.print_table(["metric", "test", "baseline"], [[name, value, result["baseline"].get(name)] for name, value in metrics.items()])
+    print()
+    for gate in result["gates"]:
+        compared = "" if gate["limit"] is None else f" ({shared.show(gate['value'])} against {shared.show(gate['limit'])})"
+        print(f"gate  {'passed' if gate['passed'] else 'NOT PASSED'}: {gate['name']}{compared}")
+    print(f"data  {data['rows']:,} rows, snapshot {data['snapshot'][:12]}" + (f", {data['quarantined']:,} quarantined in {path_of(data['quarantine'])}" if data["quarantined"] else ", none quarantined"))
+    if result["parity"]:
+        parity = result["parity"]
+        print(f"graph answers as the model does on all {parity['rows']:,} test rows (largest relative error {parity['max_relative_error']:.1e})")
+    if result["status"] == "refused":
+        print(f"model refused: a gate wasn't passed, nothing was registered (run {result['run']})")
+    else:
+        print(f"model {result['model']['name']} version {result['model']['version']} is the champion (run {result['run']})")

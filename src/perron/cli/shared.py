@@ -1,0 +1,99 @@
+"""What several verbs share: their common options, the project that they work in, and how they print."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perron.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perron.pipeline import Project
+    from perron.system import System
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Folder = Annotated[Path, typer.Option("--project", "-C", help="The project's folder, or one below it.", metavar="FOLDER")]
+SYSTEM_FILE = "system.py"
+
+
+def project_folder(start: Path) -> Path:
+    """The nearest folder at or above `start` that holds a system.py.
+
+    Raises:
+        DeclarationError: there is none.
+    """
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / SYSTEM_FILE).is_file():
+            return folder
+    raise DeclarationError(f"There is no {SYSTEM_FILE} in {start} or above it; run this in a project's folder, or make one with `perron init`.")
+
+
+def open_project(start: Path) -> "Project":
+    """The project around a folder, without loading its system."""
+    from perron.pipeline import Project
+
+    return Project.open(project_folder(start))
+
+
+def open_system(start: Path) -> "tuple[Project, System]":
+    """The project around a folder and the system that it declares."""
+    from perron.system import load_system
+
+    project = open_project(start)
+    return project, load_system(project.folder / SYSTEM_FILE)
+
+
+def the_model(project: "Project", model: str | None) -> str:
+    """The model's name: the one given, or the only one that the ledger has.
+
+    Raises:
+        NotFound: there is none yet, or there are several and none was named.
+    """
+    from perron.errors import NotFound
+
+    names = sorted({version["model"] for version in project.ledger.list_versions()})
+    if model is not None:
+        return model
+    if len(names) != 1:
+        raise NotFound(f"Name one of the models {', '.join(names)} with --model." if names else "There is no model yet; `perron run` makes one.")
+    return names[0]
+
+
+def print_json(value: Any) -> None:
+    """The value as indented JSON on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(heads: "Sequence[str]", rows: "Sequence[Sequence[object]]") -> None:
+    """An aligned table on standard output: numbers to the right, nothing cut."""
+    texts = [[show(cell) for cell in row] for row in rows]
+    widths = [max([len(head), *(len(row[place]) for row in texts)]) for place, head in enumerate(heads)]
+    right = [bool(rows) and all(isinstance(row[place], int | float | type(None)) for row in rows) for place in range(len(heads))]
+
+    def line(cells: "Sequence[str]") -> str:
+        return "  ".join(cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in zip(cells, widths, right, strict=True)).rstrip()
+
+    print(line(list(heads)))
+    print(line(["─" * width for width in widths]))
+    for row in texts:
+        print(line(row))
+
+
+def show(value: object) -> str:
+    """A value as people read it: large numbers with separators, small ones with four digits."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def error_line(text: str) -> None:
+    print(text, file=sys.stderr)

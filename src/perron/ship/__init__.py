@@ -1,0 +1,1 @@
+"""Generators of files: pure functions from a declaration to {path: text}."""
