@@ -33,7 +33,14 @@ class Predicted:
     faults: str
 
 
-def predict_file(bundle: Bundle, version: int, source: Source, target: Path, log_folder: Path, progress: Callable[[int], None] | None = None) -> Predicted:
+def predict_file(
+    bundle: Bundle,
+    version: int,
+    source: Source,
+    target: Path,
+    log_folder: Path,
+    progress: Callable[[int], None] | None = None,
+) -> Predicted:
     """Predicts every row of the source, in order, chunk by chunk.
 
     The file has the source's columns, then `prediction_id`, `prediction`, one `probability_LABEL` per
@@ -53,17 +60,30 @@ def predict_file(bundle: Bundle, version: int, source: Source, target: Path, log
     log_folder.mkdir(parents=True, exist_ok=True)
     log_path, log_building = log_folder / f"{segment}.parquet", log_folder / f".{segment}.parquet"
     building = target.with_name(f".{target.name}.{os.getpid()}")
-    header = {"format": 1, "started": now(), "model": bundle.name, "version": version, "bundle": bundle.digest, "lineage": bundle.manifest["lineage"]}
+    header = {
+        "format": 1,
+        "started": now(),
+        "model": bundle.name,
+        "version": version,
+        "bundle": bundle.digest,
+        "lineage": bundle.manifest["lineage"],
+    }
     new_id = IdMaker(segment)
     writer: Any = None
     try:
-        with parquet.ParquetWriter(log_building, LOG.with_metadata({"perron": json.dumps(header)}), compression="zstd") as log:
+        with parquet.ParquetWriter(
+            log_building, LOG.with_metadata({"perron": json.dumps(header)}), compression="zstd"
+        ) as log:
             for batch in source.chunks():
                 chunk = check(batch)
                 out, logged = _predict(bundle, batch, chunk, new_id)
                 log.write_table(logged)
                 if writer is None:
-                    writer = parquet.ParquetWriter(building, out.schema) if target.suffix == ".parquet" else csv.CSVWriter(building, out.schema)
+                    writer = (
+                        parquet.ParquetWriter(building, out.schema)
+                        if target.suffix == ".parquet"
+                        else csv.CSVWriter(building, out.schema)
+                    )
                 writer.write_table(out)
                 if progress:
                     progress(batch.num_rows)
@@ -106,7 +126,9 @@ def _predict(bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, new_id: IdMake
         "route": ["batch"] * good.num_rows,
         "input": [json.dumps(row, ensure_ascii=False, default=_plain) for row in _given(good)],
         "value": [json.dumps(answer["value"]) for answer in answers],
-        "probabilities": [json.dumps(answer["probabilities"]) if "probabilities" in answer else None for answer in answers],
+        "probabilities": [
+            json.dumps(answer["probabilities"]) if "probabilities" in answer else None for answer in answers
+        ],
     }
     return pa.table(columns), pa.table(log, schema=LOG)
 
@@ -122,5 +144,7 @@ def _plain(value: Any) -> str:
 
 def _faults(rows: int, chunk: Chunk, mask: pa.Array) -> pa.Array:
     bad = pa.compute.invert(mask)
-    places = pa.compute.if_else(bad, pa.compute.subtract(pa.compute.cumulative_sum(bad.cast(pa.int64())), 1), pa.scalar(None, pa.int64()))
+    places = pa.compute.if_else(
+        bad, pa.compute.subtract(pa.compute.cumulative_sum(bad.cast(pa.int64())), 1), pa.scalar(None, pa.int64())
+    )
     return chunk.bad["fault"].combine_chunks().take(places) if chunk.bad.num_rows else pa.nulls(rows, pa.string())

@@ -101,7 +101,9 @@ class Bundle:
         """
         fields = {field.name: field for field in self.schema.request}
         target = self.schema.target.name if self.schema.target else None
-        faults: list[Fault] = [fault for index, row in enumerate(rows) for fault in judge_row(fields, target, dict(row), index)]
+        faults: list[Fault] = [
+            fault for index, row in enumerate(rows) for fault in judge_row(fields, target, dict(row), index)
+        ]
         if faults:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise DataError(f"{faults[0].message}{more}.")
@@ -116,7 +118,10 @@ class Bundle:
         if probabilities is None:
             return [{"value": value} for value in plain]
         labels = self.labels
-        return [{"value": value, "probabilities": dict(zip(labels, row, strict=True))} for value, row in zip(plain, probabilities.tolist(), strict=True)]
+        return [
+            {"value": value, "probabilities": dict(zip(labels, row, strict=True))}
+            for value, row in zip(plain, probabilities.tolist(), strict=True)
+        ]
 
 
 def _parsed_row(fields: Iterable[Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -192,7 +197,9 @@ def load(path: str | Path, expected: str | None = None) -> Bundle:
         raise BundleError(f"{path} has format {manifest['format']}, newer than this Perron's {FORMAT}; update perron.")
     found = digest_bytes(raw)
     if expected is not None and found != expected:
-        raise BundleError(f"{path / MANIFEST} was changed after it was registered; register the bundle again or restore it.")
+        raise BundleError(
+            f"{path / MANIFEST} was changed after it was registered; register the bundle again or restore it."
+        )
     for name, facts in files.items():
         if Path(name).name != name:
             raise BundleError(f"{path / MANIFEST} names {name!r}, which isn't a file of the bundle's own folder.")

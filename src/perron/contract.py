@@ -472,7 +472,9 @@ def check_schema(schema: Schema, needs_target: bool = True) -> None:
     for role in (Role.ID, Role.TIME, Role.WEIGHT):
         owners = [field.name for field in schema.fields if role in field.roles]
         if len(owners) > 1:
-            raise ContractError(f"{name} marks {' and '.join(owners)} as pn.{role.name.title()}; only one field can be.")
+            raise ContractError(
+                f"{name} marks {' and '.join(owners)} as pn.{role.name.title()}; only one field can be."
+            )
     if not schema.features:
         raise ContractError(f"{name} has nothing to predict from; leave at least one field without a role.")
     target = targets[0] if targets else None
@@ -482,13 +484,17 @@ def check_schema(schema: Schema, needs_target: bool = True) -> None:
 
 def _check_field(place: str, field: Field) -> None:
     if not field.name.isidentifier() or keyword.iskeyword(field.name) or field.name.startswith("_"):
-        raise ContractError(f"{place} can't be a field's name; use letters, digits and _, and pn.Column for the source's.")
+        raise ContractError(
+            f"{place} can't be a field's name; use letters, digits and _, and pn.Column for the source's."
+        )
     if len(set(field.values)) != len(field.values):
         double = next(value for value in field.values if list(field.values).count(value) > 1)
         raise ContractError(f"{place} lists {double!r} twice; remove one.")
     bounds = {code: getattr(field, code) for code in ("ge", "gt", "le", "lt") if getattr(field, code) is not None}
     if bounds and field.kind not in ORDERED:
-        raise ContractError(f"{place} is {field.kind} and can't have the bound {field.rules[next(iter(bounds))]}; remove it.")
+        raise ContractError(
+            f"{place} is {field.kind} and can't have the bound {field.rules[next(iter(bounds))]}; remove it."
+        )
     for code, bound in bounds.items():
         _check_bound(place, field, code, bound)
     _check_range(place, field)
@@ -513,7 +519,12 @@ def _check_field(place: str, field: Field) -> None:
 
 
 def _check_bound(place: str, field: Field, code: str, bound: Any) -> None:
-    kinds: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int, float), "date": (date,), "datetime": (datetime,)}
+    kinds: dict[str, tuple[type, ...]] = {
+        "float": (int, float),
+        "int": (int, float),
+        "date": (date,),
+        "datetime": (datetime,),
+    }
     fits = isinstance(bound, kinds[field.kind]) and not isinstance(bound, bool)
     if field.kind == "date" and isinstance(bound, datetime):
         fits = False
@@ -533,7 +544,9 @@ def _check_range(place: str, field: Field) -> None:
             a, b = comparable(low), comparable(high)
             if a > b or (strict and a == b):
                 words = f"{field.rules[low_code]} and {field.rules[high_code]}"
-                raise ContractError(f"{place} has an impossible range, {words}: no value fits; swap or widen the bounds.")
+                raise ContractError(
+                    f"{place} has an impossible range, {words}: no value fits; swap or widen the bounds."
+                )
 
 
 def _check_roles(place: str, field: Field) -> None:
@@ -548,7 +561,9 @@ def _check_roles(place: str, field: Field) -> None:
         raise ContractError(f"{place} is pn.Weight and {field.kind}; use float.")
     if field.is_target:
         if field.optional:
-            raise ContractError(f"{place} is the target and may be None; remove `| None`: rows without it go to quarantine.")
+            raise ContractError(
+                f"{place} is the target and may be None; remove `| None`: rows without it go to quarantine."
+            )
         if field.kind in ("text", "date", "datetime"):
             hint = "list its classes with Literal" if field.kind == "text" else "use float or int"
             raise ContractError(f"{place} is the target and {field.kind}; {hint}.")

@@ -125,10 +125,16 @@ def _function(function: object, root: Path | None, seen: set[int]) -> Iterator[b
         return
     code = getattr(function, "__code__", None)
     if code is None:  # a built-in, or an object with __call__
-        yield from _tag(b"named", f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}".encode())
+        yield from _tag(
+            b"named",
+            f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}".encode(),
+        )
         return
     yield from _code(code)
-    for default in (*(getattr(function, "__defaults__", None) or ()), *sorted((getattr(function, "__kwdefaults__", None) or {}).items())):
+    for default in (
+        *(getattr(function, "__defaults__", None) or ()),
+        *sorted((getattr(function, "__kwdefaults__", None) or {}).items()),
+    ):
         yield from _reference("default", default, function, root, seen)
     for name, cell in zip(code.co_freevars, getattr(function, "__closure__", None) or (), strict=False):
         yield from _reference(name, _contents(cell), function, root, seen)
@@ -153,7 +159,10 @@ def _code(code: types.CodeType) -> Iterator[bytes]:
         if isinstance(constant, types.CodeType):
             yield from _code(constant)
         else:
-            yield from _tag(b"const", f"{type(constant).__name__}:{sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant!r}".encode())
+            yield from _tag(
+                b"const",
+                f"{type(constant).__name__}:{sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant!r}".encode(),
+            )
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
@@ -177,7 +186,10 @@ def _reference(name: str, value: object, owner: object, root: Path | None, seen:
         if _is_own(value, owner, root):
             yield from _function(value, root, seen)
         else:
-            yield from _tag(b"named", f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}".encode())
+            yield from _tag(
+                b"named",
+                f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}".encode(),
+            )
     else:
         try:
             yield from _pieces(value)

@@ -34,7 +34,11 @@ def environment_of() -> dict[str, object]:
                         packages.add(f"{name.lower().replace('_', '-')}=={version}")
         except OSError:
             continue
-    return {"python": platform.python_version(), "platform": f"{sys.platform}-{platform.machine()}", "packages": sorted(packages)}
+    return {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "packages": sorted(packages),
+    }
 
 
 def code_of(folder: Path) -> Code:
@@ -64,7 +68,12 @@ def code_of(folder: Path) -> Code:
 
 def _git(folder: Path, *words: str) -> bytes | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=False, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
     except OSError:
         return None
     return done.stdout if done.returncode == 0 else None

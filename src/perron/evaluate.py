@@ -11,7 +11,9 @@ from perron.metrics import Task
 __all__ = ["baseline", "evaluate"]
 
 
-def evaluate(task: Task, truth: Any, values: Any, probabilities: Any | None = None, classes: Any = (), weight: Any = None) -> dict[str, float]:
+def evaluate(
+    task: Task, truth: Any, values: Any, probabilities: Any | None = None, classes: Any = (), weight: Any = None
+) -> dict[str, float]:
     """The task's metrics by name; one that can't be computed (one class in the test rows) is left out.
 
     Args:
@@ -34,7 +36,9 @@ def evaluate(task: Task, truth: Any, values: Any, probabilities: Any | None = No
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 
-def _of_classes(truth: Any, values: Any, probabilities: Any | None, classes: list[Any], weight: Any) -> dict[str, float]:
+def _of_classes(
+    truth: Any, values: Any, probabilities: Any | None, classes: list[Any], weight: Any
+) -> dict[str, float]:
     truth, values = _coded(truth, classes), _coded(values, classes)
     average: dict[str, Any] = {"average": "macro", "zero_division": 0.0, "sample_weight": weight}
     if len(classes) == 2:
@@ -43,7 +47,11 @@ def _of_classes(truth: Any, values: Any, probabilities: Any | None, classes: lis
     right = (truth == values).astype(float)
     found = {
         "accuracy": sk.accuracy_score(truth, values, sample_weight=weight),
-        "balanced_accuracy": float(np.mean([np.average(right[truth == c], weights=None if weight is None else weight[truth == c]) for c in present])),
+        "balanced_accuracy": float(
+            np.mean(
+                [np.average(right[truth == c], weights=None if weight is None else weight[truth == c]) for c in present]
+            )
+        ),
         "precision": sk.precision_score(truth, values, **average),
         "recall": sk.recall_score(truth, values, **average),
         "f1": sk.f1_score(truth, values, **average),
@@ -62,7 +70,9 @@ def _coded(labels: Any, classes: list[Any]) -> Any:
     return np.array([places.get(label, -1) for label in np.asarray(labels).tolist()])
 
 
-def baseline(task: Task, train: Any, truth: Any, classes: Any = (), weight: Any = None, train_weight: Any = None) -> dict[str, float]:
+def baseline(
+    task: Task, train: Any, truth: Any, classes: Any = (), weight: Any = None, train_weight: Any = None
+) -> dict[str, float]:
     """The metrics of predicting the train rows' mean, or their most frequent class with the classes' shares."""
     if task == "regression":
         return evaluate(task, truth, np.full(len(truth), np.average(train, weights=train_weight)), weight=weight)

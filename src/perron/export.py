@@ -25,7 +25,9 @@ def export_graph(fitted: Fitted) -> bytes:
     import ndonnx as ndx  # not at the top: half a second that only this step needs
 
     graph = importlib.import_module("perron.models.graph")
-    inputs = {field.name: ndx.argument(shape=("N",), dtype=_dtype(ndx, raw_dtype(field))) for field in fitted.schema.features}
+    inputs = {
+        field.name: ndx.argument(shape=("N",), dtype=_dtype(ndx, raw_dtype(field))) for field in fitted.schema.features
+    }
     try:
         made = columns(fitted.schema, inputs, fitted.features, ndx, lambda codes: ndx.astype(codes, ndx.utf8))
     except FeatureError as error:

@@ -19,7 +19,9 @@ __all__ = ["Features", "columns"]
 Features = Callable[[Any, Any], Any]
 
 
-def columns(schema: Schema, raw: dict[str, Any], function: Features | None, xp: Any, to_text: Callable[[Any], Any]) -> dict[str, Any]:
+def columns(
+    schema: Schema, raw: dict[str, Any], function: Features | None, xp: Any, to_text: Callable[[Any], Any]
+) -> dict[str, Any]:
     """The model's columns by name: one per field (calendar parts per date), then the user's features.
 
     Args:
@@ -38,7 +40,9 @@ def columns(schema: Schema, raw: dict[str, Any], function: Features | None, xp: 
         is_text = raw_dtype(field) == "string"
         given[field.name] = array if is_text else xp.astype(array, xp.float64)
         if field.kind in ("date", "datetime"):
-            made.update({f"{field.name}.{part}": value for part, value in _calendar(xp, given[field.name], field.kind).items()})
+            made.update(
+                {f"{field.name}.{part}": value for part, value in _calendar(xp, given[field.name], field.kind).items()}
+            )
         elif field.is_numeric_category:
             made[field.name] = _codes_as_text(xp, array, field.optional, to_text)
         else:
@@ -66,7 +70,9 @@ def _calendar(xp: Any, seconds: Any, kind: str) -> dict[str, Any]:
     shifted = days + 719_468.0
     era = xp.floor(shifted / 146_097.0)
     of_era = shifted - era * 146_097.0
-    year = xp.floor((of_era - xp.floor(of_era / 1460.0) + xp.floor(of_era / 36_524.0) - xp.floor(of_era / 146_096.0)) / 365.0)
+    year = xp.floor(
+        (of_era - xp.floor(of_era / 1460.0) + xp.floor(of_era / 36_524.0) - xp.floor(of_era / 146_096.0)) / 365.0
+    )
     of_year = of_era - (365.0 * year + xp.floor(year / 4.0) - xp.floor(year / 100.0))
     month_from_march = xp.floor((5.0 * of_year + 2.0) / 153.0)
     parts = {
@@ -85,19 +91,27 @@ def _user_columns(function: Features, xp: Any, given: dict[str, Any], made: dict
             derived = function(xp, SimpleNamespace(**given))
     except AttributeError as error:
         hint = f"; the contract's features are {', '.join(given)}" if "SimpleNamespace" in str(error) else ""
-        raise FeatureError(f"The features function failed: {str(error).replace('types.SimpleNamespace', 'c')}{hint}.") from error
+        raise FeatureError(
+            f"The features function failed: {str(error).replace('types.SimpleNamespace', 'c')}{hint}."
+        ) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise FeatureError(f"The features function failed: {reason}; use functions of xp on the columns of c.") from error
+        raise FeatureError(
+            f"The features function failed: {reason}; use functions of xp on the columns of c."
+        ) from error
     if not isinstance(derived, dict) or not all(isinstance(name, str) for name in derived):
         raise FeatureError(f"The features function gave {type(derived).__name__}; it must give a dict of name → array.")
     for name, array in derived.items():
         if name in made or name in given:
-            raise FeatureError(f"The features function gives {name!r}, which the contract has already; choose another name.")
+            raise FeatureError(
+                f"The features function gives {name!r}, which the contract has already; choose another name."
+            )
         if getattr(array, "ndim", None) != 1:
             raise FeatureError(f"The feature {name!r} isn't an array with one value per row.")
         try:
             derived[name] = xp.astype(array, xp.float64)
         except Exception as error:
-            raise FeatureError(f"The feature {name!r} isn't numeric; encode text as numbers, or leave it to the contract.") from error
+            raise FeatureError(
+                f"The feature {name!r} isn't numeric; encode text as numbers, or leave it to the contract."
+            ) from error
     return derived

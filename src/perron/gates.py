@@ -1,6 +1,6 @@
 """Metrics in, a verdict per gate out: what a model must reach before it is registered.
 
-    gates=[pn.gate("rmse", at_most=60_000), pn.gate.no_worse_than_champion("rmse")]
+gates=[pn.gate("rmse", at_most=60_000), pn.gate.no_worse_than_champion("rmse")]
 """
 
 import math
@@ -86,14 +86,18 @@ class _GateMaker:
     def _relative(name: str, rule: Any, tolerance: float) -> Gate:
         metric(name)
         if not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
-            raise DeclarationError(f"The gate on {name} has the tolerance {tolerance!r}; give a share ≥ 0, such as 0.01.")
+            raise DeclarationError(
+                f"The gate on {name} has the tolerance {tolerance!r}; give a share ≥ 0, such as 0.01."
+            )
         return Gate(name, rule, float(tolerance))
 
 
 gate = _GateMaker()
 
 
-def judge_gate(gate: Gate, scores: Mapping[str, float], baseline: Mapping[str, float], champion: Mapping[str, float] | None) -> Verdict:
+def judge_gate(
+    gate: Gate, scores: Mapping[str, float], baseline: Mapping[str, float], champion: Mapping[str, float] | None
+) -> Verdict:
     """The gate's verdict on the test metrics.
 
     A metric that couldn't be computed (NaN, or missing) doesn't pass.
@@ -107,7 +111,7 @@ def judge_gate(gate: Gate, scores: Mapping[str, float], baseline: Mapping[str, f
             limit, passed = gate.limit, value >= gate.limit
         case "better_than_baseline":
             limit = baseline.get(gate.metric, math.nan)
-            passed = limit != limit and value == value or (value != limit and not better.is_worse(value, limit))
+            passed = (limit != limit and value == value) or (value != limit and not better.is_worse(value, limit))
         case "no_worse_than_champion":
             if champion is None or gate.metric not in champion:
                 return Verdict(gate.name, value == value, _finite(value), None)

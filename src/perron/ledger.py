@@ -213,21 +213,31 @@ class Ledger:
             self._bury_killed(connection)
             connection.execute(
                 runs.insert().values(
-                    id=run, system=system, status="running", started=now(), host=socket.gethostname(), pid=os.getpid(), **facts
+                    id=run,
+                    system=system,
+                    status="running",
+                    started=now(),
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    **facts,
                 )
             )
         return run
 
     def _bury_killed(self, connection: sa.Connection) -> None:
         """Marks runs of this host as killed whose process is gone."""
-        running = connection.execute(sa.select(runs.c.id, runs.c.pid).where(runs.c.status == "running", runs.c.host == socket.gethostname()))
+        running = connection.execute(
+            sa.select(runs.c.id, runs.c.pid).where(runs.c.status == "running", runs.c.host == socket.gethostname())
+        )
         for run, pid in running.all():
             if not _is_alive(pid):
                 connection.execute(runs.update().where(runs.c.id == run).values(status="killed", ended=now()))
 
     def end_run(self, run: str, status: str, message: str | None = None) -> None:
         with self.transaction() as connection:
-            connection.execute(runs.update().where(runs.c.id == run).values(status=status, ended=now(), message=message))
+            connection.execute(
+                runs.update().where(runs.c.id == run).values(status=status, ended=now(), message=message)
+            )
 
     def get_run(self, run: str) -> dict[str, Any]:
         """The run's row, with its steps, metrics and params.
@@ -240,19 +250,39 @@ class Ledger:
             if row is None:
                 raise NotFound(f"There is no run {run!r}; `perron runs` lists them.")
             found = dict(row)
-            found["steps"] = _rows(connection, sa.select(steps.c.name, steps.c.status, steps.c.seconds).where(steps.c.run == run).order_by(steps.c.started))
-            found["metrics"] = _rows(connection, sa.select(metrics.c.name, metrics.c.part, metrics.c.step, metrics.c.value).where(metrics.c.run == run))
+            found["steps"] = _rows(
+                connection,
+                sa.select(steps.c.name, steps.c.status, steps.c.seconds)
+                .where(steps.c.run == run)
+                .order_by(steps.c.started),
+            )
+            found["metrics"] = _rows(
+                connection,
+                sa.select(metrics.c.name, metrics.c.part, metrics.c.step, metrics.c.value).where(metrics.c.run == run),
+            )
             found["params"] = {
-                name: json.loads(value) for name, value in connection.execute(sa.select(params.c.name, params.c.value).where(params.c.run == run))
+                name: json.loads(value)
+                for name, value in connection.execute(
+                    sa.select(params.c.name, params.c.value).where(params.c.run == run)
+                )
             }
         return found
 
     def list_runs(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest runs first, each with its test metrics."""
         with self._reader.connect() as connection:
-            found = _rows(connection, sa.select(runs.c.id, runs.c.system, runs.c.status, runs.c.started, runs.c.ended, runs.c.message).order_by(runs.c.started.desc()).limit(limit))
+            found = _rows(
+                connection,
+                sa.select(runs.c.id, runs.c.system, runs.c.status, runs.c.started, runs.c.ended, runs.c.message)
+                .order_by(runs.c.started.desc())
+                .limit(limit),
+            )
             for run in found:
-                scores = connection.execute(sa.select(metrics.c.name, metrics.c.value).where(metrics.c.run == run["id"], metrics.c.part == "test", metrics.c.step.is_(None)))
+                scores = connection.execute(
+                    sa.select(metrics.c.name, metrics.c.value).where(
+                        metrics.c.run == run["id"], metrics.c.part == "test", metrics.c.step.is_(None)
+                    )
+                )
                 run["metrics"] = dict(scores.tuples().all())
         return found
 
@@ -278,23 +308,33 @@ class Ledger:
         with self.transaction() as connection:
             connection.execute(steps.insert().values(run=run, name=name, key=key, status="running", started=now()))
 
-    def end_step(self, run: str, name: str, status: str, seconds: float, *, key: str | None = None, output: Any = None) -> None:
+    def end_step(
+        self, run: str, name: str, status: str, seconds: float, *, key: str | None = None, output: Any = None
+    ) -> None:
         """Ends a step; with `key`, its output is what every later step with that key has."""
         with self.transaction() as connection:
-            connection.execute(steps.update().where(steps.c.run == run, steps.c.name == name).values(status=status, seconds=seconds))
+            connection.execute(
+                steps.update().where(steps.c.run == run, steps.c.name == name).values(status=status, seconds=seconds)
+            )
             if key is not None:
                 _put_result(connection, key, name, output, run)
 
     def log_cached_steps(self, run: str, cached: Iterable[tuple[str, str]]) -> None:
         """Records steps (name, key) that had nothing to do."""
-        rows = [{"run": run, "name": name, "key": key, "status": "cached", "started": now(), "seconds": 0.0} for name, key in cached]
+        rows = [
+            {"run": run, "name": name, "key": key, "status": "cached", "started": now(), "seconds": 0.0}
+            for name, key in cached
+        ]
         if rows:
             with self.transaction() as connection:
                 connection.execute(steps.insert(), rows)
 
     def log_artifacts(self, run: str, step: str, direction: str, blobs: Mapping[str, tuple[str, int | None]]) -> None:
         """Records the edges between a run's step and the blobs (name → digest, bytes) that it read or wrote."""
-        rows = [{"run": run, "step": step, "name": n, "direction": direction, "digest": d, "bytes": b} for n, (d, b) in blobs.items()]
+        rows = [
+            {"run": run, "step": step, "name": n, "direction": direction, "digest": d, "bytes": b}
+            for n, (d, b) in blobs.items()
+        ]
         if rows:
             with self.transaction() as connection:
                 connection.execute(artifacts.insert(), rows)
@@ -303,8 +343,13 @@ class Ledger:
 
     def log_metrics(self, run: str, part: str, values: Mapping[str, float] | Iterable[tuple[str, int, float]]) -> None:
         """Records single numbers (name → value), or points of curves (name, step, value), in one transaction."""
-        triples = [(name, None, value) for name, value in values.items()] if isinstance(values, Mapping) else list(values)
-        rows = [{"run": run, "part": part, "name": name, "step": step, "value": value, "time": now()} for name, step, value in triples]
+        triples = (
+            [(name, None, value) for name, value in values.items()] if isinstance(values, Mapping) else list(values)
+        )
+        rows = [
+            {"run": run, "part": part, "name": name, "step": step, "value": value, "time": now()}
+            for name, step, value in triples
+        ]
         if rows:
             with self.transaction() as connection:
                 connection.execute(metrics.insert(), rows)
@@ -320,12 +365,18 @@ class Ledger:
     def register(self, model: str, bundle: str, path: str, run: str) -> int:
         """The version of a bundle: a new one, or the one that the same bundle already has."""
         with self.transaction() as connection:
-            known = connection.execute(sa.select(versions.c.version).where(versions.c.model == model, versions.c.bundle == bundle)).scalar()
+            known = connection.execute(
+                sa.select(versions.c.version).where(versions.c.model == model, versions.c.bundle == bundle)
+            ).scalar()
             if known is not None:
                 return int(known)
-            last = connection.execute(sa.select(sa.func.max(versions.c.version)).where(versions.c.model == model)).scalar()
+            last = connection.execute(
+                sa.select(sa.func.max(versions.c.version)).where(versions.c.model == model)
+            ).scalar()
             version = int(last or 0) + 1
-            connection.execute(versions.insert().values(model=model, version=version, bundle=bundle, path=path, run=run, made=now()))
+            connection.execute(
+                versions.insert().values(model=model, version=version, bundle=bundle, path=path, run=run, made=now())
+            )
         return version
 
     def set_alias(self, model: str, alias: str, version: int, reason: str | None = None) -> None:
@@ -340,7 +391,14 @@ class Ledger:
             if replaced and replaced["version"] == version:
                 return
             connection.execute(
-                aliases.insert().values(model=model, alias=alias, version=version, replaced=replaced and replaced["version"], reason=reason, time=now())
+                aliases.insert().values(
+                    model=model,
+                    alias=alias,
+                    version=version,
+                    replaced=replaced and replaced["version"],
+                    reason=reason,
+                    time=now(),
+                )
             )
 
     def alias_before(self, model: str, alias: str, event: int) -> dict[str, Any] | None:
@@ -352,7 +410,16 @@ class Ledger:
 
     @staticmethod
     def _alias(connection: sa.Connection, model: str, alias: str) -> dict[str, Any] | None:
-        row = connection.execute(sa.select(aliases).where(aliases.c.model == model, aliases.c.alias == alias).order_by(aliases.c.id.desc()).limit(1)).mappings().first()
+        row = (
+            connection.execute(
+                sa.select(aliases)
+                .where(aliases.c.model == model, aliases.c.alias == alias)
+                .order_by(aliases.c.id.desc())
+                .limit(1)
+            )
+            .mappings()
+            .first()
+        )
         return dict(row) if row else None
 
     def get_alias(self, model: str, alias: str) -> dict[str, Any] | None:
@@ -375,12 +442,22 @@ class Ledger:
                 number = event["version"] if event else None
             row = None
             if number is not None:
-                row = connection.execute(sa.select(versions).where(versions.c.model == model, versions.c.version == number)).mappings().first()
+                row = (
+                    connection.execute(
+                        sa.select(versions).where(versions.c.model == model, versions.c.version == number)
+                    )
+                    .mappings()
+                    .first()
+                )
             if row is not None:
                 return dict(row)
             known = connection.execute(sa.select(versions.c.model).distinct()).scalars().all()
         if model not in known:
-            raise NotFound(f"There is no model {model!r} yet; `perron run` makes one." if not known else f"There is no model {model!r}; {nearest(model, known)}")
+            raise NotFound(
+                f"There is no model {model!r} yet; `perron run` makes one."
+                if not known
+                else f"There is no model {model!r}; {nearest(model, known)}"
+            )
         raise NotFound(f"{model} has no version {reference!r}; `perron models` lists them.")
 
     def list_versions(self, model: str | None = None) -> list[dict[str, Any]]:
@@ -391,7 +468,9 @@ class Ledger:
             newest = sa.select(sa.func.max(aliases.c.id)).group_by(aliases.c.model, aliases.c.alias)
             inforce = _rows(connection, sa.select(aliases).where(aliases.c.id.in_(newest)))
         for row in found:
-            row["aliases"] = sorted(a["alias"] for a in inforce if (a["model"], a["version"]) == (row["model"], row["version"]))
+            row["aliases"] = sorted(
+                a["alias"] for a in inforce if (a["model"], a["version"]) == (row["model"], row["version"])
+            )
         return found
 
     def bundle_path(self, version: Mapping[str, Any]) -> Path:
@@ -410,7 +489,10 @@ class Ledger:
         """The outcome in force (`value`, `time`), or None."""
         with self._reader.connect() as connection:
             row = connection.execute(
-                sa.select(outcomes.c.value, outcomes.c.time).where(outcomes.c.prediction == prediction).order_by(outcomes.c.id.desc()).limit(1)
+                sa.select(outcomes.c.value, outcomes.c.time)
+                .where(outcomes.c.prediction == prediction)
+                .order_by(outcomes.c.id.desc())
+                .limit(1)
             ).first()
         return None if row is None else {"value": json.loads(row.value), "time": row.time}
 

@@ -70,7 +70,10 @@ def compare(expected: tuple[Any, Any | None], got: tuple[Any, Any | None], *, is
         difference = np.where(np.isnan(difference), np.inf, difference)
         largest = float(difference.max(initial=0.0))
         error = error + difference
-        shown = ([(v, p.max()) for v, p in zip(shown[0], expected[1], strict=True)], [(v, p.max()) for v, p in zip(shown[1], got[1], strict=True)])
+        shown = (
+            [(v, p.max()) for v, p in zip(shown[0], expected[1], strict=True)],
+            [(v, p.max()) for v, p in zip(shown[1], got[1], strict=True)],
+        )
     return Parity(len(values), largest, bool(equal.all()), _worst(error, *shown))
 
 

@@ -142,7 +142,17 @@ def rival_of(work: Work) -> dict[str, Any] | None:
 STEPS = (
     Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share]),
     Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
-    Step("train", lambda w: [w.outputs["snapshot"]["digest"], w.outputs["split"]["digest"], w.system.schema.to_json(), _functions(w), w.system.params, w.system.seed]),
+    Step(
+        "train",
+        lambda w: [
+            w.outputs["snapshot"]["digest"],
+            w.outputs["split"]["digest"],
+            w.system.schema.to_json(),
+            _functions(w),
+            w.system.params,
+            w.system.seed,
+        ],
+    ),
     Step("evaluate", lambda w: [w.outputs["train"]["digest"], w.outputs["split"]["digest"]]),
     Step("gates", lambda w: [w.outputs["evaluate"], w.system.gates, _champion_key(w)]),
     Step("bundle", lambda w: [w.outputs["train"]["digest"], w.outputs["evaluate"], w.system.name]),
@@ -259,4 +269,10 @@ def source_path(system: System, folder: Path) -> Path:
 def package_digest() -> str:
     """The digest of Perron's own code: another version of it may compute something else."""
     root = Path(__file__).parent
-    return digest([[str(path.relative_to(root)), digest_file(path)] for path in sorted(root.rglob("*.py")) if not {"cli", "serve", "ship"}.intersection(path.relative_to(root).parts)])
+    return digest(
+        [
+            [str(path.relative_to(root)), digest_file(path)]
+            for path in sorted(root.rglob("*.py"))
+            if not {"cli", "serve", "ship"}.intersection(path.relative_to(root).parts)
+        ]
+    )

@@ -218,7 +218,9 @@ def _find_line(path: Path, prediction: str) -> Recorded | None:
 def _records(text: bytes, header: Mapping[str, Any]) -> Iterator[Recorded]:
     answered = json.loads(text)
     for row, given in zip(answered["request"]["rows"], answered["reply"]["predictions"], strict=True):
-        yield Recorded(given["id"], answered["time"], answered["route"], row, given["value"], given.get("probabilities"), header)
+        yield Recorded(
+            given["id"], answered["time"], answered["route"], row, given["value"], given.get("probabilities"), header
+        )
 
 
 def _find_row(path: Path, prediction: str, number: int) -> Recorded | None:

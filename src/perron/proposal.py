@@ -107,7 +107,9 @@ class _Column:
         for shape, test in found.items():
             self.shapes[shape] = self.shapes[shape] and test()
         if self.shapes["whole"]:
-            self.has_leading_zero = self.has_leading_zero or bool(pc.any(pc.match_substring_regex(given, LEADING_ZERO)).as_py())
+            self.has_leading_zero = self.has_leading_zero or bool(
+                pc.any(pc.match_substring_regex(given, LEADING_ZERO)).as_py()
+            )
         if not self.shapes["number"]:
             self.has_blank = self.has_blank or bool(pc.any(pc.match_substring(given, " ")).as_py())
 
@@ -188,7 +190,9 @@ def _target(column: _Column, names: dict[str, str]) -> tuple[Field, str | None]:
         raise DataError(f"The target {column.name!r} is a {field.kind}; choose a number or a class.")
     if field.kind == "text":
         if column.values is None or len(column.values) > 1000:
-            raise DataError(f"The target {column.name!r} is text with {column.distinct} different values; choose a number or a class.")
+            raise DataError(
+                f"The target {column.name!r} is text with {column.distinct} different values; choose a number or a class."
+            )
         field = replace(field, kind="category", values=tuple(sorted(column.values)))
     reason = f"{column.nulls} rows without it will be quarantined" if column.nulls else None
     return replace(field, optional=False, roles=(Role.TARGET,)), reason
@@ -225,9 +229,15 @@ def _is_letters(values: set[Any] | None) -> bool:
 def _whole_field(column: _Column, made: Any, is_target: bool) -> tuple[Field, str | None]:
     values = column.values
     if values is not None and len(values) <= MOST_CODES and column.given >= ROWS_PER_CODE * len(values):
-        return made("category", values=tuple(sorted(int(value) for value in values))), f"{len(values)} different whole numbers: codes"
+        return made(
+            "category", values=tuple(sorted(int(value) for value in values))
+        ), f"{len(values)} different whole numbers: codes"
     all_different = values is not None and len(values) == column.given == column.rows
-    if not is_target and column.rows > 1 and ((all_different and ID_NAME.search(column.name)) or (column.counts_up and not column.nulls)):
+    if (
+        not is_target
+        and column.rows > 1
+        and ((all_different and ID_NAME.search(column.name)) or (column.counts_up and not column.nulls))
+    ):
         return made("int", Role.ID), "different in every row"
     return made("float", **({"ge": 0} if column.low >= 0 else {})), None
 

@@ -26,7 +26,9 @@ def _resolved(ledger: Ledger, found: dict[str, Any]) -> dict[str, bool]:
     """Whether the ledger knows the version, by this bundle, and the run."""
     known = {"model": False, "run": False}
     try:
-        known["model"] = ledger.get_version(found["model"]["name"], found["model"]["version"])["bundle"] == found["model"]["bundle"]
+        known["model"] = (
+            ledger.get_version(found["model"]["name"], found["model"]["version"])["bundle"] == found["model"]["bundle"]
+        )
         ledger.get_run(found["run"])
         known["run"] = True
     except NotFound:

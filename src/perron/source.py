@@ -44,6 +44,8 @@ def open_source(name: str | Path) -> Source:
         raise SourceError(f"{path} is empty.")
     adapter = ADAPTERS.get(path.suffix.lower())
     if adapter is None:
-        raise SourceError(f"Perron can't read {path.suffix or 'a file without an ending'} ({path}); use {', '.join(ADAPTERS)}.")
+        raise SourceError(
+            f"Perron can't read {path.suffix or 'a file without an ending'} ({path}); use {', '.join(ADAPTERS)}."
+        )
     opened: Source = importlib.import_module(f"perron.sources.{adapter}").open_file(path)
     return opened

@@ -56,7 +56,9 @@ def by_time(test: float = 0.2) -> Split:
 
 def _share(test: float) -> float:
     if not isinstance(test, int | float) or isinstance(test, bool) or not 0 < test < 1:
-        raise DeclarationError(f"The split's share of test rows is {test!r}; give a number between 0 and 1, such as 0.2.")
+        raise DeclarationError(
+            f"The split's share of test rows is {test!r}; give a number between 0 and 1, such as 0.2."
+        )
     return float(test)
 
 
@@ -71,7 +73,9 @@ def split_rows(split: Split, table: "pa.Table", schema: Schema) -> Any:
     rows = table.num_rows
     wanted = round(rows * split.test)
     if not 1 <= wanted <= rows - 1:
-        raise DataError(f"{rows} good rows can't be split into train and test with a share of {split.test}; bring more rows.")
+        raise DataError(
+            f"{rows} good rows can't be split into train and test with a share of {split.test}; bring more rows."
+        )
     is_test = np.zeros(rows, bool)
     if split.kind == "by_time":
         time = schema.with_role(Role.TIME)
@@ -81,7 +85,9 @@ def split_rows(split: Split, table: "pa.Table", schema: Schema) -> Any:
         border = ordered[rows - wanted]
         is_test = moments >= border
         if is_test.all():
-            raise DataError(f"All of the newest {split.test:.0%} of the rows share the moment {border}; a split by time leaves no train rows.")
+            raise DataError(
+                f"All of the newest {split.test:.0%} of the rows share the moment {border}; a split by time leaves no train rows."
+            )
         return is_test
     generator = np.random.default_rng(split.seed)
     if split.kind == "random":

@@ -42,7 +42,9 @@ def start_project(folder: Path, source: Path, target: str, *, with_git: bool = T
     """
     name = folder.name
     if not NAME.fullmatch(name):
-        raise DeclarationError(f"The name {name!r} can't be a system's; use up to 63 lower-case letters, digits and hyphens.")
+        raise DeclarationError(
+            f"The name {name!r} can't be a system's; use up to 63 lower-case letters, digits and hyphens."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DeclarationError(f"{folder} exists and isn't empty; choose another name or remove it.")
     scaffold = import_module("perron.ship.scaffold")
@@ -60,7 +62,13 @@ def start_project(folder: Path, source: Path, target: str, *, with_git: bool = T
         raise PerronError(f"{folder} can't be written: {error.strerror}.") from error
     if with_git:
         _begin_git(folder)
-    return Started(folder, (*files, *([where] if is_copied else [])), proposal.rows, len(proposal.schema.features), proposal.reasons)
+    return Started(
+        folder,
+        (*files, *([where] if is_copied else [])),
+        proposal.rows,
+        len(proposal.schema.features),
+        proposal.reasons,
+    )
 
 
 def _begin_git(folder: Path) -> None:
@@ -72,7 +80,11 @@ def _begin_git(folder: Path) -> None:
         return
     _git(folder, "init", "-q", "-b", "main")
     _git(folder, "add", "-A")
-    identity = [] if _git(folder, "config", "user.email").returncode == 0 else ["-c", "user.name=perron", "-c", "user.email=perron@localhost"]
+    identity = (
+        []
+        if _git(folder, "config", "user.email").returncode == 0
+        else ["-c", "user.name=perron", "-c", "user.email=perron@localhost"]
+    )
     _git(folder, *identity, "commit", "-q", "-m", "Begin the project")
 
 

@@ -19,7 +19,8 @@ from perron.pipeline import Work, rival_of, source_path
 from perron.snapshot import read_snapshot, take_snapshot
 from perron.source import open_source
 from perron.split import split_rows
-from perron.train import Fitted, load_fitted, save_fitted, target_of, train as fit, weight_of
+from perron.train import Fitted, load_fitted, save_fitted, target_of, weight_of
+from perron.train import train as fit
 
 __all__ = ["bundle", "evaluate", "gates", "register", "snapshot", "split", "train"]
 
@@ -40,7 +41,12 @@ def split(work: Work) -> dict[str, Any]:
     digest = work.project.store.put_bytes(np.packbits(is_test).tobytes())
     _note(work, "split", "in", {"snapshot": work.outputs["snapshot"]["digest"]})
     _note(work, "split", "out", {"split": digest})
-    return {"digest": digest, "train_rows": int((~is_test).sum()), "test_rows": int(is_test.sum()), "blobs": {"split": digest}}
+    return {
+        "digest": digest,
+        "train_rows": int((~is_test).sum()),
+        "test_rows": int(is_test.sum()),
+        "blobs": {"split": digest},
+    }
 
 
 def train(work: Work) -> dict[str, Any]:
@@ -50,7 +56,9 @@ def train(work: Work) -> dict[str, Any]:
         save_fitted(fitted, folder / "fitted.pickle")
         digest = work.project.store.adopt(folder / "fitted.pickle")
     work.project.ledger.log_params(work.run, _params_of(work, fitted))
-    _note(work, "train", "in", {"snapshot": work.outputs["snapshot"]["digest"], "split": work.outputs["split"]["digest"]})
+    _note(
+        work, "train", "in", {"snapshot": work.outputs["snapshot"]["digest"], "split": work.outputs["split"]["digest"]}
+    )
     _note(work, "train", "out", {"model": digest})
     return {"digest": digest, "blobs": {"model": digest}}
 
@@ -58,7 +66,11 @@ def train(work: Work) -> dict[str, Any]:
 def _params_of(work: Work, fitted: Fitted) -> dict[str, Any]:
     """The last estimator's parameters, as far as they are plain data."""
     estimator = fitted.pipeline.steps[-1][1]
-    plain = {name: value for name, value in estimator.get_params(deep=False).items() if value is None or isinstance(value, str | int | float | bool)}
+    plain = {
+        name: value
+        for name, value in estimator.get_params(deep=False).items()
+        if value is None or isinstance(value, str | int | float | bool)
+    }
     return {"estimator": type(estimator).__name__, "seed": work.system.seed, **plain}
 
 
@@ -70,7 +82,9 @@ def evaluate(work: Work) -> dict[str, Any]:
     values, probabilities = fitted.predict(test_rows)
     classes = fitted.classes or ()
     metrics = score(work.system.task, truth, values, probabilities, classes, weight)
-    baseline = naive(work.system.task, target_of(schema, train_rows), truth, classes, weight, weight_of(schema, train_rows))
+    baseline = naive(
+        work.system.task, target_of(schema, train_rows), truth, classes, weight, weight_of(schema, train_rows)
+    )
     work.project.ledger.log_metrics(work.run, "test", metrics)
     work.project.ledger.log_metrics(work.run, "baseline", baseline)
     _note(work, "evaluate", "in", {"model": work.outputs["train"]["digest"]})
@@ -80,7 +94,9 @@ def evaluate(work: Work) -> dict[str, Any]:
 def gates(work: Work) -> dict[str, Any]:
     """Judges the metrics; a champion is scored on the same test rows."""
     scores, baseline = work.outputs["evaluate"]["metrics"], work.outputs["evaluate"]["baseline"]
-    champion = _champion_scores(work) if any(gate.rule == "no_worse_than_champion" for gate in work.system.gates) else None
+    champion = (
+        _champion_scores(work) if any(gate.rule == "no_worse_than_champion" for gate in work.system.gates) else None
+    )
     verdicts = [judge_gate(gate, scores, baseline, champion) for gate in work.system.gates]
     return {"gates": [verdict.to_json() for verdict in verdicts]}
 
@@ -109,9 +125,16 @@ def bundle(work: Work) -> dict[str, Any]:
     parity.demand()
     lineage = {
         "run": work.run,
-        "data": {"snapshot": work.outputs["snapshot"]["digest"], "rows": work.outputs["snapshot"]["rows"], "contract": system.schema.digest},
+        "data": {
+            "snapshot": work.outputs["snapshot"]["digest"],
+            "rows": work.outputs["snapshot"]["rows"],
+            "contract": system.schema.digest,
+        },
         "code": asdict(work.code),
-        "environment": {"python": work.environment["python"], "packages": work.project.store.put_json(work.environment)},
+        "environment": {
+            "python": work.environment["python"],
+            "packages": work.project.store.put_json(work.environment),
+        },
     }
     folder = work.project.bundles / f"{system.name}-{work.run}"
     packed = bundles.pack(
@@ -139,7 +162,9 @@ def _prove(fitted: Fitted, graph: bytes, rows: pa.Table) -> Any:
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     used = {given.name for given in session.get_inputs()}
-    found = session.run(None, {name: array for name, array in tensors.from_table(fitted.schema, rows).items() if name in used})
+    found = session.run(
+        None, {name: array for name, array in tensors.from_table(fitted.schema, rows).items() if name in used}
+    )
     got = (found[0], found[1] if len(found) > 1 else None)
     return compare(fitted.predict(rows), got, is_classification=fitted.classes is not None)
 
@@ -149,7 +174,11 @@ def _sample_row(schema: Any, rows: pa.Table) -> dict[str, Any]:
     names = [field.name for field in schema.features]
     whole = rows.select(names).slice(0, 1000).drop_null()
     row = (whole if whole.num_rows else rows.select(names)).slice(0, 1).to_pylist()[0]
-    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items() if value is not None}
+    return {
+        name: value.isoformat() if hasattr(value, "isoformat") else value
+        for name, value in row.items()
+        if value is not None
+    }
 
 
 def register(work: Work) -> dict[str, Any]:
@@ -177,5 +206,11 @@ def _fitted(work: Work) -> Fitted:
 def _note(work: Work, step: str, direction: str, blobs: dict[str, str]) -> None:
     store = work.project.store
     work.project.ledger.log_artifacts(
-        work.run, step, direction, {name: (digest, store.path(digest).stat().st_size if store.has(digest) else None) for name, digest in blobs.items()}
+        work.run,
+        step,
+        direction,
+        {
+            name: (digest, store.path(digest).stat().st_size if store.has(digest) else None)
+            for name, digest in blobs.items()
+        },
     )

@@ -39,7 +39,9 @@ class Store:
         """
         path = self.path(digest)
         if not path.is_file():
-            raise LedgerError(f"The store has no blob {digest[:12]} (looked at {path}); run the pipeline again to make it.")
+            raise LedgerError(
+                f"The store has no blob {digest[:12]} (looked at {path}); run the pipeline again to make it."
+            )
         return path
 
     def put_bytes(self, data: bytes) -> str:

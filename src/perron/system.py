@@ -1,14 +1,14 @@
 """The declaration of a system: a name, a contract, a source, a split, a model and gates; data, no verbs.
 
-    system = pn.System("house-prices", House, source="data/housing.csv", gates=[pn.gate("rmse", at_most=60_000)])
+system = pn.System("house-prices", House, source="data/housing.csv", gates=[pn.gate("rmse", at_most=60_000)])
 
-    @system.features
-    def features(xp, c):
-        return {"rooms_per_household": c.total_rooms / c.households}
+@system.features
+def features(xp, c):
+    return {"rooms_per_household": c.total_rooms / c.households}
 
-    @system.model
-    def model(params):
-        return sklearn.linear_model.Ridge(**params)
+@system.model
+def model(params):
+    return sklearn.linear_model.Ridge(**params)
 """
 
 import importlib.util
@@ -63,7 +63,9 @@ class System:
         max_bad_share: float = 0.05,
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise DeclarationError(f"The system's name is {name!r}; use up to 63 lower-case letters, digits and hyphens.")
+            raise DeclarationError(
+                f"The system's name is {name!r}; use up to 63 lower-case letters, digits and hyphens."
+            )
         self.name = name
         self.schema = schema_of(contract)
         self.task = task_of(self.schema)
@@ -74,7 +76,9 @@ class System:
         if not isinstance(self.split, Split):
             raise DeclarationError(f"The split of {name} is {split!r}; use pn.split.random, stratified or by_time.")
         if self.split.kind == "by_time" and self.schema.with_role(Role.TIME) is None:
-            raise DeclarationError(f"{name} is split by time, but {self.schema.name} has no pn.Time field; mark one, or split at random.")
+            raise DeclarationError(
+                f"{name} is split by time, but {self.schema.name} has no pn.Time field; mark one, or split at random."
+            )
         self.gates = tuple(gates) if gates is not None else (self._default_gate(),)
         for gate in self.gates:
             self._check_gate(gate)
@@ -129,14 +133,18 @@ class System:
             raise DeclarationError(f"A gate of {self.name} is {gate!r}; make it with pn.gate.")
         if METRICS[gate.metric].task != self.task:
             fitting = [name for name, m in METRICS.items() if m.task == self.task]
-            raise DeclarationError(f"The gate {gate.name!r} is on a metric for {METRICS[gate.metric].task}, and {self.name} is {self.task}; use {', '.join(fitting)}.")
+            raise DeclarationError(
+                f"The gate {gate.name!r} is on a metric for {METRICS[gate.metric].task}, and {self.name} is {self.task}; use {', '.join(fitting)}."
+            )
 
 
 def _check_arguments(function: Callable[..., Any], what: str, expected: tuple[str, ...]) -> None:
     try:
         inspect.signature(function).bind(*expected)
     except TypeError:
-        raise DeclarationError(f"The {what} function {function.__name__!r} must take {len(expected)} argument(s): {', '.join(expected)}.") from None
+        raise DeclarationError(
+            f"The {what} function {function.__name__!r} must take {len(expected)} argument(s): {', '.join(expected)}."
+        ) from None
 
 
 def load_system(path: Path) -> System:
@@ -167,7 +175,9 @@ def load_system(path: Path) -> System:
     systems = {name: value for name, value in vars(module).items() if isinstance(value, System)}
     if len({id(value) for value in systems.values()}) != 1:
         found = ", ".join(systems) if systems else nearest("system", ())
-        raise DeclarationError(f"{path} declares {len(systems)} systems ({found}); it must declare one: system = pn.System(…).")
+        raise DeclarationError(
+            f"{path} declares {len(systems)} systems ({found}); it must declare one: system = pn.System(…)."
+        )
     return next(iter(systems.values()))
 
 

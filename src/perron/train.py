@@ -39,7 +39,11 @@ class Fitted:
         """Values (n,) (labels in a classification) and probabilities (n, k) where the model has them."""
         frame = self.frame(table)
         values = self.pipeline.predict(frame)
-        probabilities = self.pipeline.predict_proba(frame) if self.classes is not None and hasattr(self.pipeline, "predict_proba") else None
+        probabilities = (
+            self.pipeline.predict_proba(frame)
+            if self.classes is not None and hasattr(self.pipeline, "predict_proba")
+            else None
+        )
         return values, probabilities
 
 
@@ -78,7 +82,9 @@ def train(system: System, table: pa.Table) -> Fitted:
     unfitted = Fitted(system.schema, system.features_function, None, classes)
     frame, weight = unfitted.frame(table), weight_of(system.schema, table)
     if not np.isfinite(frame.select_dtypes("number").to_numpy()).any():
-        raise ModelError("Every number in the train rows is missing or infinite; look at the source and the features function.")
+        raise ModelError(
+            "Every number in the train rows is missing or infinite; look at the source and the features function."
+        )
     if system.model_function is None:
         pipeline = models.fit_default(frame, target, weight, task=system.task, params=system.params, seed=system.seed)
     else:

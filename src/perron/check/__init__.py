@@ -54,7 +54,7 @@ class Fault:
         value = self.value
         if value is ABSENT or value is None or isinstance(value, bool):
             return None if value is ABSENT else value
-        if isinstance(value, int) and INT_MIN <= value <= INT_MAX or isinstance(value, float) and math.isfinite(value):
+        if (isinstance(value, int) and INT_MIN <= value <= INT_MAX) or (isinstance(value, float) and math.isfinite(value)):
             return value
         return _cut(value) if isinstance(value, str) else show(value)
 

@@ -85,7 +85,9 @@ class Decoder:
         if not rows:
             return Rejection("invalid", "rows is empty; send at least one row.")
         if len(rows) > self.max_rows:
-            return Rejection("too_many_rows", f"{len(rows)} rows are more than {self.max_rows} in one request; send them in parts.")
+            return Rejection(
+                "too_many_rows", f"{len(rows)} rows are more than {self.max_rows} in one request; send them in parts."
+            )
         faults, count = [], 0
         for fault in self._faults(rows):
             count += 1
@@ -111,7 +113,9 @@ def _refuse_constant(word: str) -> None:
 
 
 def _has_date_bounds(field: Field) -> bool:
-    return field.kind in ("date", "datetime") and any(getattr(field, code) is not None for code in ("ge", "gt", "le", "lt"))
+    return field.kind in ("date", "datetime") and any(
+        getattr(field, code) is not None for code in ("ge", "gt", "le", "lt")
+    )
 
 
 def _member(field: Field) -> tuple[str, Any] | tuple[str, Any, Any]:
@@ -128,12 +132,16 @@ def _type(field: Field) -> Any:
         case "category":
             return Literal[field.values]
         case "float" | "int":
-            rules = {code: getattr(field, code) for code in ("ge", "gt", "le", "lt") if getattr(field, code) is not None}
+            rules = {
+                code: getattr(field, code) for code in ("ge", "gt", "le", "lt") if getattr(field, code) is not None
+            }
             if field.kind == "int":
                 rules = _whole_bounds(rules)
             base: Any = float if field.kind == "float" else int
         case "text":
-            rules = {code: getattr(field, code) for code in ("min_length", "max_length") if getattr(field, code) is not None}
+            rules = {
+                code: getattr(field, code) for code in ("min_length", "max_length") if getattr(field, code) is not None
+            }
             if field.pattern is not None:
                 rules["pattern"] = rf"^(?:{field.pattern})\Z"
             base = str
@@ -154,5 +162,3 @@ def _whole_bounds(rules: dict[str, Any]) -> dict[str, Any]:
     if "lt" in rules:
         high = min(high, math.ceil(rules["lt"]) - 1)
     return {"ge": low, "le": high}
-
-

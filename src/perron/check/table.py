@@ -139,7 +139,9 @@ class TableCheck:
                 found.append(None)
             else:
                 there = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
-                raise DataError(f"The data has no column {f.column!r}, which {self._name}.{f.name} reads; it has {there}.")
+                raise DataError(
+                    f"The data has no column {f.column!r}, which {self._name}.{f.name} reads; it has {there}."
+                )
         return found
 
     def _note(self, f: Field, rule: str, raw: Any, places: Any, first: int, words: dict[int, list[str]]) -> None:
@@ -162,7 +164,9 @@ def _quarantine(batch: pa.RecordBatch, places: Any, first: int, words: dict[int,
     }
     for name, column in zip(batch.schema.names, taken.columns, strict=True):
         key = name if name not in columns else f"{name}_"
-        columns[key] = column if pa.types.is_string(column.type) else pa.array([_text(v) for v in column.to_pylist()], pa.string())
+        columns[key] = (
+            column if pa.types.is_string(column.type) else pa.array([_text(v) for v in column.to_pylist()], pa.string())
+        )
     return pa.table(columns)
 
 
@@ -210,10 +214,14 @@ def _read_text(f: Field, raw: pa.Array, is_text: bool) -> tuple[pa.Array, Any]:
     if not is_text:
         if pa.types.is_floating(raw.type):  # 1.0 of a column of codes with nulls is "1"
             whole = pd.Series(raw.to_pandas())
-            raw = pa.array([None if pd.isna(v) else str(int(v)) if float(v).is_integer() else str(v) for v in whole], pa.string())
+            raw = pa.array(
+                [None if pd.isna(v) else str(int(v)) if float(v).is_integer() else str(v) for v in whole], pa.string()
+            )
         else:
             raw = raw.cast(pa.string())
-    nulls = NULLS.filter(pc.invert(pc.is_in(NULLS, pa.array(list(f.values), pa.string())))) if f.values else pa.array([""])
+    nulls = (
+        NULLS.filter(pc.invert(pc.is_in(NULLS, pa.array(list(f.values), pa.string())))) if f.values else pa.array([""])
+    )
     if f.values:
         raw = pc.if_else(pc.is_in(raw, pa.array(list(f.values), pa.string())), raw, pc.utf8_trim_whitespace(raw))
     values = pc.if_else(pc.is_in(raw, nulls), pa.scalar(None, pa.string()), raw)
@@ -259,7 +267,9 @@ def _ints(raw: pa.Array, is_text: bool) -> pa.Array:
     if pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
         floats = raw.cast(pa.float64(), safe=False)
         whole = pc.and_(pc.equal(floats, pc.floor(floats)), pc.less(pc.abs(floats), 2.0**63))
-        return pc.if_else(pc.fill_null(whole, False), floats, pa.scalar(None, pa.float64())).cast(pa.int64(), safe=False)
+        return pc.if_else(pc.fill_null(whole, False), floats, pa.scalar(None, pa.float64())).cast(
+            pa.int64(), safe=False
+        )
     if pa.types.is_boolean(raw.type):
         return raw.cast(pa.int64())
     return pa.nulls(len(raw), pa.int64())
@@ -288,7 +298,9 @@ def _dates(raw: pa.Array, is_text: bool) -> pa.Array:
     try:
         return raw.cast(pa.date32())
     except pa.ArrowInvalid:
-        return pa.array(_by_pandas(raw, r"^\d{4}-\d{2}-\d{2}$"), pa.timestamp("us", tz="UTC"), from_pandas=True).cast(pa.date32())
+        return pa.array(_by_pandas(raw, r"^\d{4}-\d{2}-\d{2}$"), pa.timestamp("us", tz="UTC"), from_pandas=True).cast(
+            pa.date32()
+        )
 
 
 def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
@@ -299,7 +311,11 @@ def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
         return raw.cast(pa.timestamp("us")).cast(kind)
     if not is_text:
         return pa.nulls(len(raw), kind)
-    return pa.array(_by_pandas(raw, r"^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:?\d{2})?)?$"), kind, from_pandas=True)
+    return pa.array(
+        _by_pandas(raw, r"^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:?\d{2})?)?$"),
+        kind,
+        from_pandas=True,
+    )
 
 
 def _by_pandas(raw: pa.Array, shape: str) -> Any:

@@ -28,7 +28,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _perron(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _perron(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Declare a machine learning system once; everything else is derived from it and stays in step."""
 
 

@@ -17,7 +17,9 @@ class Counter:
     def __enter__(self) -> "Counter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live and self._count:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 

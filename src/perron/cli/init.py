@@ -9,10 +9,14 @@ from perron.cli import shared
 
 
 def init(
-    name: Annotated[str, typer.Argument(help="The system's name and the new folder: lower-case letters, digits, hyphens.")],
+    name: Annotated[
+        str, typer.Argument(help="The system's name and the new folder: lower-case letters, digits, hyphens.")
+    ],
     source: Annotated[Path, typer.Option("--from", help="The table to begin from: CSV or Parquet.", metavar="FILE")],
     target: Annotated[str, typer.Option("--target", help="The column to predict.", metavar="COLUMN")],
-    git: Annotated[bool, typer.Option(help="Begin a git repository with a first commit, unless the folder is in one.")] = True,
+    git: Annotated[
+        bool, typer.Option(help="Begin a git repository with a first commit, unless the folder is in one.")
+    ] = True,
     as_json: shared.Json = False,
 ) -> None:
     """Begin a project from a table: a contract inferred from the data, and a system that runs as it is."""

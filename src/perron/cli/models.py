@@ -11,4 +11,7 @@ def models(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None
     if as_json:
         shared.print_json(found)
         return
-    shared.print_table(["model", "version", "alias", "run", "bundle"], [[v["model"], v["version"], ", ".join(v["aliases"]) or None, v["run"], v["bundle"][:12]] for v in found])
+    shared.print_table(
+        ["model", "version", "alias", "run", "bundle"],
+        [[v["model"], v["version"], ", ".join(v["aliases"]) or None, v["run"], v["bundle"][:12]] for v in found],
+    )

@@ -10,7 +10,9 @@ from perron.cli import shared
 
 def predict(
     rows: Annotated[Path, typer.Argument(help="The rows: CSV or Parquet.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .parquet or .csv.", metavar="FILE")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write: .parquet or .csv.", metavar="FILE")
+    ],
     version: Annotated[str, typer.Option(help="A version's number or an alias.")] = "champion",
     model: Annotated[str | None, typer.Option(help="The model, where there are several.")] = None,
     folder: shared.Folder = Path(),
@@ -28,8 +30,12 @@ def predict(
     with Counter("rows", quiet=as_json) as counter:
         done = predict_file(bundle, row["version"], open_source(rows), output, project.predictions, counter)
     if as_json:
-        shared.print_json({"output": str(output), "model": {"name": bundle.name, "version": row["version"]}, **vars(done)})
+        shared.print_json(
+            {"output": str(output), "model": {"name": bundle.name, "version": row["version"]}, **vars(done)}
+        )
         return
-    print(f"{output}: {done.rows - done.bad:,} of {done.rows:,} rows predicted by {bundle.name} version {row['version']}.")
+    print(
+        f"{output}: {done.rows - done.bad:,} of {done.rows:,} rows predicted by {bundle.name} version {row['version']}."
+    )
     if done.bad:
         print(f"{done.bad:,} rows break the contract and have none; the column fault says why: {done.faults}")

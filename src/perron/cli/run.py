@@ -26,16 +26,31 @@ def run(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
 def _print(result, path_of) -> None:  # type: ignore[no-untyped-def]
     data, metrics = result["data"], result["metrics"]
     print()
-    shared.print_table(["metric", "test", "baseline"], [[name, value, result["baseline"].get(name)] for name, value in metrics.items()])
+    shared.print_table(
+        ["metric", "test", "baseline"], [[name, value, result["baseline"].get(name)] for name, value in metrics.items()]
+    )
     print()
     for gate in result["gates"]:
-        compared = "" if gate["limit"] is None else f" ({shared.show(gate['value'])} against {shared.show(gate['limit'])})"
+        compared = (
+            "" if gate["limit"] is None else f" ({shared.show(gate['value'])} against {shared.show(gate['limit'])})"
+        )
         print(f"gate  {'passed' if gate['passed'] else 'NOT PASSED'}: {gate['name']}{compared}")
-    print(f"data  {data['rows']:,} rows, snapshot {data['snapshot'][:12]}" + (f", {data['quarantined']:,} quarantined in {path_of(data['quarantine'])}" if data["quarantined"] else ", none quarantined"))
+    print(
+        f"data  {data['rows']:,} rows, snapshot {data['snapshot'][:12]}"
+        + (
+            f", {data['quarantined']:,} quarantined in {path_of(data['quarantine'])}"
+            if data["quarantined"]
+            else ", none quarantined"
+        )
+    )
     if result["parity"]:
         parity = result["parity"]
-        print(f"graph answers as the model does on all {parity['rows']:,} test rows (largest relative error {parity['max_relative_error']:.1e})")
+        print(
+            f"graph answers as the model does on all {parity['rows']:,} test rows (largest relative error {parity['max_relative_error']:.1e})"
+        )
     if result["status"] == "refused":
         print(f"model refused: a gate wasn't passed, nothing was registered (run {result['run']})")
     else:
-        print(f"model {result['model']['name']} version {result['model']['version']} is the champion (run {result['run']})")
+        print(
+            f"model {result['model']['name']} version {result['model']['version']} is the champion (run {result['run']})"
+        )

@@ -24,4 +24,7 @@ def runs(
         shared.print_json(found)
         return
     names = list(dict.fromkeys(name for row in found for name in row["metrics"]))[:4]
-    shared.print_table(["run", "system", "status", *names], [[row["id"], row["system"], row["status"], *(row["metrics"].get(name) for name in names)] for row in found])
+    shared.print_table(
+        ["run", "system", "status", *names],
+        [[row["id"], row["system"], row["status"], *(row["metrics"].get(name) for name in names)] for row in found],
+    )

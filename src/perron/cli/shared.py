@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from perron.system import System
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Folder = Annotated[Path, typer.Option("--project", "-C", help="The project's folder, or one below it.", metavar="FOLDER")]
+Folder = Annotated[
+    Path, typer.Option("--project", "-C", help="The project's folder, or one below it.", metavar="FOLDER")
+]
 SYSTEM_FILE = "system.py"
 
 
@@ -30,7 +32,9 @@ def project_folder(start: Path) -> Path:
     for folder in (start, *start.parents):
         if (folder / SYSTEM_FILE).is_file():
             return folder
-    raise DeclarationError(f"There is no {SYSTEM_FILE} in {start} or above it; run this in a project's folder, or make one with `perron init`.")
+    raise DeclarationError(
+        f"There is no {SYSTEM_FILE} in {start} or above it; run this in a project's folder, or make one with `perron init`."
+    )
 
 
 def open_project(start: Path) -> "Project":
@@ -60,7 +64,11 @@ def the_model(project: "Project", model: str | None) -> str:
     if model is not None:
         return model
     if len(names) != 1:
-        raise NotFound(f"Name one of the models {', '.join(names)} with --model." if names else "There is no model yet; `perron run` makes one.")
+        raise NotFound(
+            f"Name one of the models {', '.join(names)} with --model."
+            if names
+            else "There is no model yet; `perron run` makes one."
+        )
     return names[0]
 
 
@@ -73,10 +81,16 @@ def print_table(heads: "Sequence[str]", rows: "Sequence[Sequence[object]]") -> N
     """An aligned table on standard output: numbers to the right, nothing cut."""
     texts = [[show(cell) for cell in row] for row in rows]
     widths = [max([len(head), *(len(row[place]) for row in texts)]) for place, head in enumerate(heads)]
-    right = [bool(rows) and all(isinstance(row[place], int | float | type(None)) for row in rows) for place in range(len(heads))]
+    right = [
+        bool(rows) and all(isinstance(row[place], int | float | type(None)) for row in rows)
+        for place in range(len(heads))
+    ]
 
     def line(cells: "Sequence[str]") -> str:
-        return "  ".join(cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in zip(cells, widths, right, strict=True)).rstrip()
+        return "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(cells, widths, right, strict=True)
+        ).rstrip()
 
     print(line(list(heads)))
     print(line(["─" * width for width in widths]))

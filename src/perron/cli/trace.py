@@ -23,16 +23,40 @@ def trace(
         return
     made, model, data, code = found["prediction"], found["model"], found["data"], found["code"]
     rows = [
-        ["prediction", f"{made['value']}" + (f"  ({', '.join(f'{k} {v:.3f}' for k, v in made['probabilities'].items())})" if "probabilities" in made else "")],
+        [
+            "prediction",
+            f"{made['value']}"
+            + (
+                f"  ({', '.join(f'{k} {v:.3f}' for k, v in made['probabilities'].items())})"
+                if "probabilities" in made
+                else ""
+            ),
+        ],
         ["id", made["id"]],
         ["time", f"{made['time']}, route {made['route']}"],
-        *[["input" if place == 0 else "", f"{name} = {value}"] for place, (name, value) in enumerate(made["input"].items())],
-        ["model", f"{model['name']} version {model['version']}, bundle {model['bundle'][:12]}" + ("" if found["resolved"]["model"] else "  (not in this ledger)")],
+        *[
+            ["input" if place == 0 else "", f"{name} = {value}"]
+            for place, (name, value) in enumerate(made["input"].items())
+        ],
+        [
+            "model",
+            f"{model['name']} version {model['version']}, bundle {model['bundle'][:12]}"
+            + ("" if found["resolved"]["model"] else "  (not in this ledger)"),
+        ],
         ["run", found["run"] + ("" if found["resolved"]["run"] else "  (not in this ledger)")],
         ["data", f"snapshot {data['snapshot'][:12]}, {data['rows']:,} rows, contract {data['contract'][:12]}"],
-        ["code", "no git" if code["commit"] is None else f"commit {code['commit'][:12]}" + (f", uncommitted changes {code['dirty'][:12]}" if code["dirty"] else ", no uncommitted changes")],
+        [
+            "code",
+            "no git"
+            if code["commit"] is None
+            else f"commit {code['commit'][:12]}"
+            + (f", uncommitted changes {code['dirty'][:12]}" if code["dirty"] else ", no uncommitted changes"),
+        ],
         ["environment", f"Python {found['environment']['python']}, packages {found['environment']['packages'][:12]}"],
-        ["outcome", "none yet" if found["outcome"] is None else f"{found['outcome']['value']} at {found['outcome']['time']}"],
+        [
+            "outcome",
+            "none yet" if found["outcome"] is None else f"{found['outcome']['value']} at {found['outcome']['time']}",
+        ],
     ]
     for name, value in rows:
         print(f"{name:<12} {value}")

@@ -10,7 +10,14 @@ __all__ = ["openapi"]
 
 
 def openapi(
-    schema: Schema, *, name: str, version: int | str, labels: Sequence[str], has_probabilities: bool, sample: Mapping[str, Any], limits: Mapping[str, int]
+    schema: Schema,
+    *,
+    name: str,
+    version: int | str,
+    labels: Sequence[str],
+    has_probabilities: bool,
+    sample: Mapping[str, Any],
+    limits: Mapping[str, int],
 ) -> dict[str, Any]:
     """The document.
 
@@ -32,9 +39,24 @@ def openapi(
             "/v1/model": {"get": _get("model", "getModel", "The model that answers", "ModelFacts")},
             "/health/live": {"get": _get("health", "getLive", "Whether the process is alive", "Health")},
             "/health/ready": {
-                "get": {**_get("health", "getReady", "Whether predictions are answered", "Health"), "responses": {**_ok("Health"), "503": _problem("Not ready, or stopping")}}
+                "get": {
+                    **_get("health", "getReady", "Whether predictions are answered", "Health"),
+                    "responses": {**_ok("Health"), "503": _problem("Not ready, or stopping")},
+                }
             },
-            "/metrics": {"get": {"tags": ["health"], "operationId": "getMetrics", "summary": "Numbers for Prometheus", "responses": {"200": {"description": "In Prometheus's text format", "content": {"text/plain": {"schema": {"type": "string"}}}}}}},
+            "/metrics": {
+                "get": {
+                    "tags": ["health"],
+                    "operationId": "getMetrics",
+                    "summary": "Numbers for Prometheus",
+                    "responses": {
+                        "200": {
+                            "description": "In Prometheus's text format",
+                            "content": {"text/plain": {"schema": {"type": "string"}}},
+                        }
+                    },
+                }
+            },
         },
         "components": {"schemas": _schemas(schema, labels, has_probabilities, limits)},
     }
@@ -46,7 +68,10 @@ def _predict(sample: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, 
         "operationId": "createPredictions",
         "summary": "Predict one row or many",
         "description": "Every prediction is logged before it is answered, and has an id by which its receipt is found.",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Request"), "example": sample}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref("Request"), "example": sample}},
+        },
         "responses": {
             **_ok("Reply"),
             "400": _problem("The body isn't JSON"),
@@ -89,17 +114,31 @@ def _object(required: Sequence[str] = (), **properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(required or properties)}
 
 
-def _schemas(schema: Schema, labels: Sequence[str], has_probabilities: bool, limits: Mapping[str, int]) -> dict[str, Any]:
+def _schemas(
+    schema: Schema, labels: Sequence[str], has_probabilities: bool, limits: Mapping[str, int]
+) -> dict[str, Any]:
     assert schema.target is not None
     text, number, whole = {"type": "string"}, {"type": "number"}, {"type": "integer"}
     nullable = {"type": ["string", "null"]}
-    value = {key: fact for key, fact in field_schema(schema.target).items() if key in ("type", "enum", "description", "x-unit")}
+    value = {
+        key: fact
+        for key, fact in field_schema(schema.target).items()
+        if key in ("type", "enum", "description", "x-unit")
+    }
     if value.get("type") == "integer" and "enum" not in value:
         value["type"] = "number"  # a whole number is predicted as a number between
-    prediction: dict[str, Any] = {"id": {**text, "description": "Names its receipt."}, "value": {**value, "title": schema.target.name}}
+    prediction: dict[str, Any] = {
+        "id": {**text, "description": "Names its receipt."},
+        "value": {**value, "title": schema.target.name},
+    }
     if has_probabilities:
         shares = {label: {"type": "number", "minimum": 0, "maximum": 1} for label in labels}
-        prediction["probabilities"] = {"type": "object", "properties": shares, "required": list(labels), "additionalProperties": False}
+        prediction["probabilities"] = {
+            "type": "object",
+            "properties": shares,
+            "required": list(labels),
+            "additionalProperties": False,
+        }
     return {
         "Row": row_schema(schema),
         "Request": {**_object(rows={"type": "array", "items": _ref("Row"), "minItems": 1, "maxItems": limits["max_rows"]}), "additionalProperties": False},

@@ -26,15 +26,29 @@ __all__ = ["fit_default", "fit_own", "frame_of"]
 MOST_CATEGORIES = 64  # per column that get a column of their own; the rarer ones share one
 MOST_TREES = 2_000
 PATIENCE = 50  # rounds without a gain before early stopping stops
-DEFAULTS = {"learning_rate": 0.06, "num_leaves": 31, "min_child_samples": 20, "subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.8}
+DEFAULTS = {
+    "learning_rate": 0.06,
+    "num_leaves": 31,
+    "min_child_samples": 20,
+    "subsample": 0.8,
+    "subsample_freq": 1,
+    "colsample_bytree": 0.8,
+}
 
 
 def frame_of(columns: dict[str, Any]) -> pd.DataFrame:
     """The columns as the frame that models are fitted on: float64, or objects of text."""
-    return pd.DataFrame({name: pd.Series(array, dtype=object if array.dtype == object else "float64") for name, array in columns.items()})
+    return pd.DataFrame(
+        {
+            name: pd.Series(array, dtype=object if array.dtype == object else "float64")
+            for name, array in columns.items()
+        }
+    )
 
 
-def fit_default(frame: pd.DataFrame, target: Any, weight: Any, *, task: Task, params: dict[str, Any], seed: int) -> Pipeline:
+def fit_default(
+    frame: pd.DataFrame, target: Any, weight: Any, *, task: Task, params: dict[str, Any], seed: int
+) -> Pipeline:
     """The default model, fitted. The last tenth of the rows in the frame's order decides when to stop if `params` doesn't.
 
     Raises:
@@ -72,7 +86,9 @@ def _best_number_of_trees(kind: Any, params: dict[str, Any], matrix: Any, target
     return max(int(probe.best_iteration_ or 1), 10)
 
 
-def fit_own(function: Callable[..., Any], frame: pd.DataFrame, target: Any, weight: Any, *, task: Task, params: dict[str, Any]) -> Pipeline:
+def fit_own(
+    function: Callable[..., Any], frame: pd.DataFrame, target: Any, weight: Any, *, task: Task, params: dict[str, Any]
+) -> Pipeline:
     """The user's model, fitted; with preprocessing in front unless it brings its own.
 
     Raises:
@@ -83,16 +99,26 @@ def fit_own(function: Callable[..., Any], frame: pd.DataFrame, target: Any, weig
     except Exception as error:
         raise ModelError(f"The model function failed: {type(error).__name__}: {error}".splitlines()[0]) from error
     if not isinstance(estimator, BaseEstimator) or not hasattr(estimator, "fit"):
-        raise ModelError(f"The model function gave {type(estimator).__name__}; it must give an unfitted scikit-learn or LightGBM estimator.")
+        raise ModelError(
+            f"The model function gave {type(estimator).__name__}; it must give an unfitted scikit-learn or LightGBM estimator."
+        )
     fits = is_regressor(estimator) if task == "regression" else is_classifier(estimator)
     if not fits:
-        raise ModelError(f"The model function gave {type(estimator).__name__}, which isn't a {'regressor' if task == 'regression' else 'classifier'}; the target asks for {task}.")
-    pipeline = estimator if _prepares(estimator) else Pipeline([("prepare", _preparation_for(estimator, frame)), ("model", estimator)])
+        raise ModelError(
+            f"The model function gave {type(estimator).__name__}, which isn't a {'regressor' if task == 'regression' else 'classifier'}; the target asks for {task}."
+        )
+    pipeline = (
+        estimator
+        if _prepares(estimator)
+        else Pipeline([("prepare", _preparation_for(estimator, frame)), ("model", estimator)])
+    )
     fit_params = {} if weight is None else {f"{pipeline.steps[-1][0]}__sample_weight": weight}
     try:
         return pipeline.fit(frame, target, **fit_params)
     except Exception as error:
-        raise ModelError(f"Fitting {type(estimator).__name__} failed: {type(error).__name__}: {error}".splitlines()[0]) from error
+        raise ModelError(
+            f"Fitting {type(estimator).__name__} failed: {type(error).__name__}: {error}".splitlines()[0]
+        ) from error
 
 
 def _prepares(estimator: Any) -> bool:
@@ -117,6 +143,8 @@ def _preparation(frame: pd.DataFrame, *, impute: bool, scale: bool) -> ColumnTra
     if numbers:
         parts.append(("numbers", make_pipeline(*steps) if steps else "passthrough", numbers))
     if texts:
-        encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_CATEGORIES, sparse_output=False)
+        encoder = OneHotEncoder(
+            handle_unknown="infrequent_if_exist", max_categories=MOST_CATEGORIES, sparse_output=False
+        )
         parts.append(("categories", encoder, texts))
     return ColumnTransformer(parts)

@@ -14,7 +14,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from perron import predictions
@@ -61,9 +69,16 @@ class Service:
         self.is_ready = False
         self._decode = Decoder(bundle.schema, settings.max_rows)
         self._numbers = _Numbers(bundle.name, version)
-        header = {"model": bundle.name, "version": version, "bundle": bundle.digest, "lineage": bundle.manifest["lineage"]}
+        header = {
+            "model": bundle.name,
+            "version": version,
+            "bundle": bundle.digest,
+            "lineage": bundle.manifest["lineage"],
+        }
         self._log = PredictionLog(settings.log_folder, header)
-        self._batcher = Batcher(bundle, version, self._log, route=settings.route, sync=settings.sync, observe=self._numbers.batch)
+        self._batcher = Batcher(
+            bundle, version, self._log, route=settings.route, sync=settings.sync, observe=self._numbers.batch
+        )
         bundle.predict(bundle.sample["rows"])  # warm before the first request comes
         self.is_ready = True
 
@@ -127,7 +142,13 @@ class Service:
         }
 
     def _index(self) -> Answer:
-        return json_answer({"model": self.bundle.name, "version": self.version, "paths": ["/v1/predictions", *sorted(path for path in self._pages if path != "/")]})
+        return json_answer(
+            {
+                "model": self.bundle.name,
+                "version": self.version,
+                "paths": ["/v1/predictions", *sorted(path for path in self._pages if path != "/")],
+            }
+        )
 
     def _ready(self) -> Answer:
         return json_answer({"status": "ready"}) if self.is_ready else problem(503, "The service is stopping.")
@@ -164,7 +185,9 @@ def _refusal(rejection: Rejection) -> Answer:
     status = {"malformed": 400, "too_many_rows": 413, "invalid": 422}[rejection.reason]
     if not rejection.faults:
         return problem(status, rejection.detail)
-    return problem(status, rejection.detail, count=rejection.count, errors=[fault.to_json() for fault in rejection.faults])
+    return problem(
+        status, rejection.detail, count=rejection.count, errors=[fault.to_json() for fault in rejection.faults]
+    )
 
 
 def _docs() -> Answer:
@@ -187,9 +210,21 @@ class _Numbers:
         self._requests = counter("perron_requests_total", "Prediction requests that were answered.")
         self._rows = counter("perron_predictions_total", "Rows that were predicted.")
         self._refused = counter("perron_requests_refused_total", "Prediction requests that were refused.", "reason")
-        self._batches = Histogram("perron_batch_rows", "Rows that were predicted together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024), registry=self._registry)
-        latency = Histogram("perron_request_seconds", "Time from a request's body to its answer.", buckets=LATENCY_BUCKETS, registry=self._registry)
-        Gauge("perron_model_info", "The model that answers.", ("model", "version"), registry=self._registry).labels(model, str(version)).set(1)
+        self._batches = Histogram(
+            "perron_batch_rows",
+            "Rows that were predicted together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
+            registry=self._registry,
+        )
+        latency = Histogram(
+            "perron_request_seconds",
+            "Time from a request's body to its answer.",
+            buckets=LATENCY_BUCKETS,
+            registry=self._registry,
+        )
+        Gauge("perron_model_info", "The model that answers.", ("model", "version"), registry=self._registry).labels(
+            model, str(version)
+        ).set(1)
         self.answered = latency.observe
 
     def batch(self, requests: int, rows: int) -> None:
@@ -202,5 +237,3 @@ class _Numbers:
 
     def page(self) -> Answer:
         return Answer(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
-
-

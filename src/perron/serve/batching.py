@@ -55,7 +55,16 @@ class Batcher:
     requests that come meanwhile share the next sync.
     """
 
-    def __init__(self, bundle: Bundle, version: int, log: PredictionLog, *, route: str, sync: bool, observe: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        version: int,
+        log: PredictionLog,
+        *,
+        route: str,
+        sync: bool,
+        observe: Callable[[int, int], None],
+    ) -> None:
         self._bundle, self._version, self._log = bundle, version, log
         self._route = route.encode()
         self._sync, self._observe = sync, observe
@@ -127,7 +136,12 @@ class Batcher:
                 end = start + len(item.rows)
                 if finite is not None and not finite[start:end].all():
                     row = int(np.flatnonzero(~finite[start:end])[0])
-                    _fail([item], DataError(f"The model's answer to rows[{row}] isn't a finite number; the row lies outside what it can compute."))
+                    _fail(
+                        [item],
+                        DataError(
+                            f"The model's answer to rows[{row}] isn't a finite number; the row lies outside what it can compute."
+                        ),
+                    )
                 else:
                     reply = self._reply(values, shares, start, end)
                     lines.append(line(moment, self._route, item.body, reply))
@@ -154,7 +168,10 @@ class Batcher:
             predictions = [_Value(new_id(), values[place]) for place in range(start, end)]
         else:
             labels = self._bundle.labels
-            predictions = [_Labelled(new_id(), values[place], dict(zip(labels, shares[place], strict=True))) for place in range(start, end)]
+            predictions = [
+                _Labelled(new_id(), values[place], dict(zip(labels, shares[place], strict=True)))
+                for place in range(start, end)
+            ]
         return self._encode(_Reply(self._bundle.name, self._version, predictions))
 
     async def _acknowledge_synced(self) -> None:

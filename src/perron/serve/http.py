@@ -52,7 +52,11 @@ class _Http:
 
     async def _predict(self, headers: Any, protocol: Any) -> Answer:
         kind = headers.get("content-type")
-        if kind != "application/json" and kind is not None and kind.partition(";")[0].strip().lower() != "application/json":
+        if (
+            kind != "application/json"
+            and kind is not None
+            and kind.partition(";")[0].strip().lower() != "application/json"
+        ):
             return self._service.refuse_type(kind)
         length = headers.get("content-length")
         if length is None:
@@ -103,11 +107,17 @@ def _check_address(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        hint = "another process listens there; choose another --port (0 for any free one)" if error.errno == errno.EADDRINUSE else "choose another --host or --port"
+        hint = (
+            "another process listens there; choose another --port (0 for any free one)"
+            if error.errno == errno.EADDRINUSE
+            else "choose another --host or --port"
+        )
         raise PerronError(f"Can't listen on {host}:{port}: {error.strerror or error}; {hint}.") from error
 
 
-def serve(bundle: Bundle, version: int, settings: Settings, *, host: str, port: int, announce: Callable[[], None]) -> None:
+def serve(
+    bundle: Bundle, version: int, settings: Settings, *, host: str, port: int, announce: Callable[[], None]
+) -> None:
     """Answers until SIGINT or SIGTERM, then finishes what is under way and returns.
 
     Args:
@@ -130,7 +140,9 @@ def serve(bundle: Bundle, version: int, settings: Settings, *, host: str, port: 
     run(_serve(bundle, version, settings, host, port, announce))
 
 
-async def _serve(bundle: Bundle, version: int, settings: Settings, host: str, port: int, announce: Callable[[], None]) -> None:
+async def _serve(
+    bundle: Bundle, version: int, settings: Settings, host: str, port: int, announce: Callable[[], None]
+) -> None:
     service = Service(bundle, version, settings)
     loop = asyncio.get_running_loop()
     server = Server(

@@ -69,7 +69,11 @@ def _field_line(field: Field, reason: str | None) -> str:
 
 def _annotation(field: Field, values: str) -> str:
     base = {"text": "str", "category": f"Literal[{values}]"}.get(field.kind, field.kind)
-    notes = [f"pn.{code.capitalize()}({format_number(getattr(field, code))})" for code in ("ge", "gt", "le", "lt") if getattr(field, code) is not None]
+    notes = [
+        f"pn.{code.capitalize()}({format_number(getattr(field, code))})"
+        for code in ("ge", "gt", "le", "lt")
+        if getattr(field, code) is not None
+    ]
     if field.column != field.name:
         notes.append(f"pn.Column({_literal(field.column)})")
     notes += [f"pn.{role.value.capitalize()}" for role in field.roles]

@@ -41,9 +41,15 @@ class CsvFile:
             reader = arrow_csv.open_csv(
                 self.path,
                 # One thread keeps the rows' numbers; the contract's checks cost more than the reading.
-                read_options=arrow_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=self.names, skip_rows=1, use_threads=False),
-                parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=refuse),
-                convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(self.names, pa.string()), strings_can_be_null=False),
+                read_options=arrow_csv.ReadOptions(
+                    block_size=BLOCK_BYTES, column_names=self.names, skip_rows=1, use_threads=False
+                ),
+                parse_options=arrow_csv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=refuse
+                ),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=dict.fromkeys(self.names, pa.string()), strings_can_be_null=False
+                ),
             )
             yield from reader
         except StopIteration:
