@@ -55,4 +55,4 @@ def _dtype(ndx: Any, name: str) -> Any:
 def _labels(classes: tuple[Any, ...]) -> Any:
     import numpy as np
 
-    return np.array(classes, dtype=np.dtypes.StringDType() if isinstance(classes[0], str) else None)
+    return np.array(classes)

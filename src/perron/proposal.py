@@ -15,7 +15,7 @@ The rules, over all rows (n), empty cells aside:
 
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,7 +96,7 @@ class _Column:
             return bool(pc.all(pc.match_substring_regex(given, pattern)).as_py())
 
         lower = pc.utf8_lower(given)
-        found = {
+        found: dict[str, Callable[[], Any]] = {
             "bool": lambda: pc.all(pc.is_in(lower, pa.array([*TRUE.to_pylist(), *FALSE.to_pylist()]))).as_py(),
             "zero_one": lambda: pc.all(pc.is_in(given, pa.array(["0", "1"]))).as_py(),
             "whole": lambda: all_match(WHOLE),
@@ -105,7 +105,7 @@ class _Column:
             "datetime": lambda: all_match(DATETIME),
         }
         for shape, test in found.items():
-            self.shapes[shape] = self.shapes[shape] and test()
+            self.shapes[shape] = self.shapes[shape] and bool(test())
         if self.shapes["whole"]:
             self.has_leading_zero = self.has_leading_zero or bool(
                 pc.any(pc.match_substring_regex(given, LEADING_ZERO)).as_py()
@@ -260,10 +260,11 @@ def _one_each(fields: list[Field], reasons: dict[str, str]) -> Iterable[Field]:
     has_id = has_time = False
     for field in fields:
         if Role.ID in field.roles:
-            if has_id:
-                field = replace(field, roles=(Role.IGNORE,))
+            yield replace(field, roles=(Role.IGNORE,)) if has_id else field
             has_id = True
-        if field.kind in ("date", "datetime") and not field.optional and not field.roles and not has_time:
-            field, has_time = replace(field, roles=(Role.TIME,)), True
+        elif field.kind in ("date", "datetime") and not field.optional and not field.roles and not has_time:
+            has_time = True
             reasons[field.name] = "the time of a row: the newest rows are the test rows"
-        yield field
+            yield replace(field, roles=(Role.TIME,))
+        else:
+            yield field

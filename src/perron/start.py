@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from perron import __version__
 from perron.errors import DeclarationError, PerronError
@@ -21,20 +21,36 @@ COPIED_BYTES = 100 << 20  # a larger table stays where it is
 
 @dataclass(frozen=True)
 class Started:
-    """A new project: its folder and files, the table's rows, the number of features, and the reasons of the proposal."""
+    """A new project: its folder and files, the table's rows, the number of features, the reasons of the
+    proposal by field, and the field's name by the table's column."""
 
     folder: Path
     files: tuple[str, ...]
     rows: int
     fields: int
     reasons: dict[str, str]
+    columns: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "folder": str(self.folder)}
 
 
-def start_project(folder: Path, source: Path, target: str, *, with_git: bool = True) -> Started:
+def start_project(
+    folder: Path,
+    source: Path,
+    target: str,
+    *,
+    source_name: str | None = None,
+    begin_git: Literal["outside", "always", "never"] = "outside",
+) -> Started:
     """Writes a project: nothing when anything is wrong, and never into a folder that holds something.
+
+    Args:
+        folder: its name is the system's.
+        source: the table.
+        target: the column to predict.
+        source_name: what the table's copy is called in the project, instead of its own name.
+        begin_git: whether to begin a repository: outside of any other, always, or never.
 
     Raises:
         DeclarationError: the folder's name can't be a system's, or it isn't empty.
@@ -50,7 +66,7 @@ def start_project(folder: Path, source: Path, target: str, *, with_git: bool = T
     scaffold = import_module("perron.ship.scaffold")
     proposal = propose(open_source(source), scaffold.class_name(name), target)
     is_copied = source.stat().st_size <= COPIED_BYTES
-    where = f"data/{source.name}" if is_copied else str(source.resolve())
+    where = f"data/{source_name or source.name}" if is_copied else str(source.resolve())
     files: dict[str, str] = scaffold.project_files(name, proposal, where, __version__)
     try:
         for path, text in files.items():
@@ -60,23 +76,24 @@ def start_project(folder: Path, source: Path, target: str, *, with_git: bool = T
             shutil.copyfile(source, folder / where)
     except OSError as error:
         raise PerronError(f"{folder} can't be written: {error.strerror}.") from error
-    if with_git:
-        _begin_git(folder)
+    if begin_git != "never":
+        _begin_git(folder, even_inside=begin_git == "always")
     return Started(
         folder,
         (*files, *([where] if is_copied else [])),
         proposal.rows,
         len(proposal.schema.features),
         proposal.reasons,
+        {field.column: field.name for field in proposal.schema.fields},
     )
 
 
-def _begin_git(folder: Path) -> None:
-    """Makes a repository with a first commit; does nothing inside another one (that doesn't ignore the folder), or without git."""
+def _begin_git(folder: Path, even_inside: bool) -> None:
+    """Makes a repository with a first commit; not inside another one (that doesn't ignore the folder), nor without git."""
     if shutil.which("git") is None:
         return
     is_inside = _git(folder, "rev-parse", "--is-inside-work-tree").returncode == 0
-    if is_inside and _git(folder, "check-ignore", "-q", ".").returncode != 0:
+    if not even_inside and is_inside and _git(folder, "check-ignore", "-q", ".").returncode != 0:
         return
     _git(folder, "init", "-q", "-b", "main")
     _git(folder, "add", "-A")

@@ -8,6 +8,7 @@ faster ways to the same verdict, and tests hold them to it.
 
 import json
 import math
+import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from perron.errors import nearest
 __all__ = ["Fault", "judge", "judge_row", "parse"]
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+COMPARISONS = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
 WHOLE_TOLERANCE = 1e-9  # of a quotient, relative: 0.3 is a multiple of 0.1
 
 
@@ -212,15 +214,10 @@ def bound_of(field: Field, code: str) -> Any:
 def _holds(field: Field, value: Any) -> Iterator[tuple[str, bool]]:
     if field.values:
         yield "values", value in field.values
-    for code, holds in (
-        ("ge", lambda bound: value >= bound),
-        ("gt", lambda bound: value > bound),
-        ("le", lambda bound: value <= bound),
-        ("lt", lambda bound: value < bound),
-    ):
+    for code, compare in COMPARISONS.items():
         bound = bound_of(field, code)
         if bound is not None:
-            yield code, holds(bound)
+            yield code, compare(value, bound)
     if field.multiple_of is not None:
         yield "multiple_of", is_multiple(value, field.multiple_of)
     if field.min_length is not None:

@@ -60,7 +60,7 @@ def the_model(project: "Project", model: str | None) -> str:
     """
     from perron.errors import NotFound
 
-    names = sorted({version["model"] for version in project.ledger.list_versions()})
+    names: list[str] = sorted({version["model"] for version in project.ledger.list_versions()})
     if model is not None:
         return model
     if len(names) != 1:

@@ -73,7 +73,8 @@ def _best_number_of_trees(kind: Any, params: dict[str, Any], matrix: Any, target
         return 30
     order = np.random.default_rng(seed).permutation(rows)
     held, fitted = order[: rows // 10], order[rows // 10 :]
-    if target.dtype.kind not in "fi" or kind is lightgbm.LGBMClassifier:
+    if kind is lightgbm.LGBMClassifier:
+        target = np.unique(target, return_inverse=True)[1]  # LightGBM's evaluation takes no text
         held = held[np.isin(target[held], np.unique(target[fitted]))]  # a class seen only there can't be scored
     probe = kind(**params, n_estimators=MOST_TREES)
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)

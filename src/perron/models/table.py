@@ -9,11 +9,13 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
+from perron.errors import ModelError
+
 NULL_TEXT = "␀"
 """How a text column spells null, in training frames and in requests alike."""
 
 
-class UnsupportedModel(TypeError):
+class UnsupportedModel(ModelError):
     """A fitted model, a step or an option of one that cannot be written as a graph."""
 
 

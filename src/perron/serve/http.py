@@ -162,7 +162,7 @@ async def _serve(
         if serving.done():
             serving.result()
             raise LedgerError("The HTTP server stopped by itself; start it again.")
-        server.stop()
+        server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there
         await asyncio.wait({serving}, timeout=DRAIN_S)
     finally:
         stopping.cancel()
