@@ -72,12 +72,8 @@ class Bundle:
         return _open_session(self.path / "model.onnx")
 
     @cached_property
-    def _outputs(self) -> list[str]:
-        return [output.name for output in self._session.get_outputs()]
-
-    @cached_property
     def has_probabilities(self) -> bool:
-        return "probabilities" in self._outputs
+        return len(self._session.get_outputs()) > 1
 
     @cached_property
     def _used(self) -> frozenset[str]:

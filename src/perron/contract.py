@@ -33,6 +33,7 @@ from perron.errors import ContractError, nearest
 __all__ = ["Column", "Contract", "Field", "Kind", "Pattern", "Role", "Schema", "Unit", "schema_of"]
 
 FORMAT = 1
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 Kind = Literal["float", "int", "bool", "text", "category", "date", "datetime"]
 Scalar = str | int | float | bool | date | datetime
@@ -120,6 +121,20 @@ class Field:
     @property
     def is_numeric_category(self) -> bool:
         return bool(self.values) and isinstance(self.values[0], int)
+
+    @property
+    def whole_range(self) -> tuple[int, int]:
+        """The least and the greatest number that the bounds of an int field allow, within 64 bits."""
+        low, high = INT_MIN, INT_MAX
+        if self.ge is not None:
+            low = max(low, math.ceil(cast(float, self.ge)))
+        if self.gt is not None:
+            low = max(low, math.floor(cast(float, self.gt)) + 1)
+        if self.le is not None:
+            high = min(high, math.floor(cast(float, self.le)))
+        if self.lt is not None:
+            high = min(high, math.ceil(cast(float, self.lt)) - 1)
+        return low, high
 
     @property
     def expected(self) -> str:
@@ -232,9 +247,11 @@ class Schema:
         try:
             if data["format"] > FORMAT:
                 raise ContractError(f"This contract has format {data['format']}, newer than {FORMAT}; update perron.")
-            return cls(data["name"], data["doc"], tuple(_field_from_json(item) for item in data["fields"]))
+            schema = cls(data["name"], data["doc"], tuple(_field_from_json(item) for item in data["fields"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ContractError(f"Not a contract: {error}") from error
+        check_schema(schema, needs_target=False)
+        return schema
 
 
 def _plain(value: Any) -> Any:
@@ -314,21 +331,43 @@ def _compile(cls: type[Contract], needs_target: bool) -> Schema:
         hints = get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise ContractError(f"{name}: {error}; import it at the top of the module that holds the contract.") from error
+    except (AttributeError, SyntaxError, TypeError) as error:  # an annotation that was written as text
+        reason = str(error).splitlines()[0]
+        raise ContractError(f"{name} has an annotation that isn't a type: {reason}; mend it.") from error
     hints = {field: hint for field, hint in hints.items() if not field.startswith("__")}
     twice, docs = _read_source(cls)
     if twice:
         raise ContractError(f"The field {twice!r} is declared twice in {name}; remove one of the two.")
-    for field in hints:
-        if field in vars(cls):
+    for field, value in vars(cls).items():
+        if field in hints:
             raise ContractError(f"{name}.{field} has a default value; write `| None` if it may be missing.")
+        if not field.startswith("_") and _is_type(value):
+            raise ContractError(f"{name}.{field} = … is no field; write `{field}: …`.")
+    for base in cls.__mro__[1:]:
+        if issubclass(base, Contract) and base is not Contract:
+            docs = {**{field.name: field.doc for field in base.__schema__.fields if field.doc}, **docs}
     compiled = tuple(_field(name, field, hint, docs.get(field)) for field, hint in hints.items())
     schema = Schema(name, inspect.cleandoc(cls.__doc__) if cls.__doc__ else None, compiled)
     check_schema(schema, needs_target)
     return schema
 
 
+def _is_type(value: Any) -> bool:
+    """Whether it is what stands behind a field's colon."""
+    return (isinstance(value, type) and value in KINDS) or get_origin(value) in (
+        Annotated,
+        Literal,
+        Union,
+        types.UnionType,
+    )
+
+
 def _read_source(cls: type) -> tuple[str | None, dict[str, str]]:
-    """A field that the class's source declares twice (or None), and the strings below fields."""
+    """A field that the class's source declares twice (or None), and the strings below fields.
+
+    Raises:
+        ContractError: a Literal lists a value twice (Python drops the double from the type).
+    """
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
@@ -342,6 +381,9 @@ def _read_source(cls: type) -> tuple[str | None, dict[str, str]]:
             if last in seen:
                 return last, docs
             seen.add(last)
+            double = _double_in_literal(node.annotation)
+            if double is not None:
+                raise ContractError(f"{cls.__name__}.{last} lists {double!r} twice; remove one.")
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             if last is not None:
                 docs[last] = inspect.cleandoc(node.value.value)
@@ -349,6 +391,17 @@ def _read_source(cls: type) -> tuple[str | None, dict[str, str]]:
         else:
             last = None
     return None, docs
+
+
+def _double_in_literal(annotation: ast.expr) -> object | None:
+    for node in ast.walk(annotation):
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] == "Literal":
+            listed = node.slice.elts if isinstance(node.slice, ast.Tuple) else []
+            values = [value.value for value in listed if isinstance(value, ast.Constant)]
+            for place, value in enumerate(values):
+                if any(value == other and type(value) is type(other) for other in values[:place]):
+                    return value
+    return None
 
 
 def _field(owner: str, name: str, hint: Any, doc: str | None) -> Field:
@@ -383,7 +436,7 @@ def _field(owner: str, name: str, hint: Any, doc: str | None) -> Field:
             case at.Ge() | at.Gt() | at.Le() | at.Lt():
                 code = type(item).__name__.lower()
                 bound = cast(Bound | None, getattr(item, code))
-                found[code] = _tighter(code, found.get(code), bound)
+                found[code] = _tighter(place, code, found.get(code), bound)
             case at.MultipleOf():
                 found["multiple_of"] = item.multiple_of
             case at.MinLen():
@@ -428,10 +481,21 @@ def _flatten(metadata: Iterable[Any]) -> Iterable[Any]:
             yield item
 
 
-def _tighter(code: str, old: Any, new: Any) -> Any:
+def _tighter(place: str, code: str, old: Any, new: Any) -> Any:
     if old is None or new is None:
         return new if old is None else old
-    return max(old, new) if code in ("ge", "gt") else min(old, new)
+    try:
+        is_higher = _comparable(new) > _comparable(old)
+    except TypeError as error:
+        raise ContractError(
+            f"{place} has the bounds {code}={old!r} and {code}={new!r}, of two types; keep one."
+        ) from error
+    return new if is_higher == (code in ("ge", "gt")) else old
+
+
+def _comparable(bound: Any) -> Any:
+    """The bound; a naive datetime as UTC."""
+    return bound.replace(tzinfo=bound.tzinfo or UTC) if isinstance(bound, datetime) else bound
 
 
 def _check_values(place: str, values: tuple[Any, ...]) -> None:
@@ -439,8 +503,10 @@ def _check_values(place: str, values: tuple[Any, ...]) -> None:
         raise ContractError(f"{place} is a Literal without values; list at least two.")
     if any(isinstance(value, bool) for value in values):
         raise ContractError(f"{place} is a Literal of truth values; use bool.")
-    if not (all(isinstance(v, str) for v in values) or all(isinstance(v, int) for v in values)):
+    if {type(value) for value in values} not in ({str}, {int}):
         raise ContractError(f"{place} mixes types in its Literal; use only text or only whole numbers.")
+    if isinstance(values[0], int) and not all(INT_MIN <= value <= INT_MAX for value in values):
+        raise ContractError(f"{place} has a whole number beyond 64 bits in its Literal; write them as text.")
 
 
 def check_schema(schema: Schema, needs_target: bool = True) -> None:
@@ -455,6 +521,8 @@ def check_schema(schema: Schema, needs_target: bool = True) -> None:
     seen: dict[str, str] = {}
     for field in schema.fields:
         _check_field(f"{name}.{field.name}", field)
+        if field.name in seen.values():
+            raise ContractError(f"The field {field.name!r} is declared twice in {name}; remove one of the two.")
         if field.column in seen:
             raise ContractError(
                 f"{name}.{field.name} and {name}.{seen[field.column]} both read the column {field.column!r}; "
@@ -487,6 +555,13 @@ def _check_field(place: str, field: Field) -> None:
         raise ContractError(
             f"{place} can't be a field's name; use letters, digits and _, and pn.Column for the source's."
         )
+    if field.kind not in KINDS.values() and field.kind != "category":
+        raise ContractError(f"{place} has the kind {field.kind!r}; use {', '.join(KINDS.values())} or category.")
+    for word in ("column", "unit"):
+        if (text := getattr(field, word)) is not None and not (isinstance(text, str) and text):
+            raise ContractError(f"{place} has the {word} {text!r}; give its name as text.")
+    if field.kind == "category":
+        _check_values(place, field.values)
     if len(set(field.values)) != len(field.values):
         double = next(value for value in field.values if list(field.values).count(value) > 1)
         raise ContractError(f"{place} lists {double!r} twice; remove one.")
@@ -497,56 +572,72 @@ def _check_field(place: str, field: Field) -> None:
         )
     for code, bound in bounds.items():
         _check_bound(place, field, code, bound)
-    _check_range(place, field)
     if field.multiple_of is not None:
-        if field.kind not in ("float", "int") or not field.multiple_of > 0:
+        if field.kind not in ("float", "int") or not _is_number(field.multiple_of) or not field.multiple_of > 0:
             raise ContractError(f"{place} has multiple_of {field.multiple_of}; it goes with numbers and must be > 0.")
         if field.kind == "int" and field.multiple_of != int(field.multiple_of):
             raise ContractError(f"{place} is int with multiple_of {field.multiple_of}; use a whole number.")
-    lengths = (field.min_length, field.max_length)
-    if any(length is not None for length in (*lengths, field.pattern)) and field.kind != "text":
+    _check_range(place, field)
+    lengths = [length for length in (field.min_length, field.max_length) if length is not None]
+    if (lengths or field.pattern is not None) and field.kind != "text":
         raise ContractError(f"{place} is {field.kind}; a length or pattern goes with str.")
-    if any(length is not None and length < 0 for length in lengths) or (
-        field.min_length is not None and field.max_length is not None and field.min_length > field.max_length
-    ):
+    if any(type(length) is not int for length in lengths):
+        raise ContractError(f"{place} has the length {lengths[-1]!r}; use whole numbers.")
+    if any(length < 0 for length in lengths) or lengths != sorted(lengths):
         raise ContractError(f"{place} has an impossible length, from {field.min_length} to {field.max_length}.")
     if field.pattern is not None:
-        try:
-            re.compile(field.pattern)
-        except re.error as error:
-            raise ContractError(f"{place} has a pattern that isn't a regular expression: {error}.") from error
+        _check_pattern(place, field.pattern)
     _check_roles(place, field)
 
 
+def _check_pattern(place: str, pattern: Any) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError, RecursionError, OverflowError) as error:
+        raise ContractError(f"{place} has a pattern that isn't a regular expression: {error}.") from error
+    try:
+        re.compile(rf"(?:{pattern})\Z")  # as it is judged: the whole text must match
+    except re.error as error:
+        raise ContractError(
+            f"{place} has a regular expression that can't be a part of another: {error}; write flags as (?i:…)."
+        ) from error
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number that fits a float64."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _check_bound(place: str, field: Field, code: str, bound: Any) -> None:
-    kinds: dict[str, tuple[type, ...]] = {
-        "float": (int, float),
-        "int": (int, float),
-        "date": (date,),
-        "datetime": (datetime,),
-    }
-    fits = isinstance(bound, kinds[field.kind]) and not isinstance(bound, bool)
-    if field.kind == "date" and isinstance(bound, datetime):
-        fits = False
-    if not fits or (isinstance(bound, float) and math.isnan(bound)):
+    if field.kind in ("float", "int"):
+        fits = _is_number(bound)
+    else:
+        fits = isinstance(bound, date) and isinstance(bound, datetime) == (field.kind == "datetime")
+    if not fits:
         raise ContractError(f"{place} is {field.kind} and has the bound {code}={bound!r}; give a {field.kind}.")
 
 
 def _check_range(place: str, field: Field) -> None:
-    def comparable(bound: Any) -> Any:
-        return bound.replace(tzinfo=bound.tzinfo or UTC) if isinstance(bound, datetime) else bound
-
     for low_code, low in (("ge", field.ge), ("gt", field.gt)):
         for high_code, high in (("le", field.le), ("lt", field.lt)):
             if low is None or high is None:
                 continue
             strict = low_code == "gt" or high_code == "lt"
-            a, b = comparable(low), comparable(high)
+            a, b = _comparable(low), _comparable(high)
             if a > b or (strict and a == b):
                 words = f"{field.rules[low_code]} and {field.rules[high_code]}"
                 raise ContractError(
                     f"{place} has an impossible range, {words}: no value fits; swap or widen the bounds."
                 )
+    if field.kind == "int":
+        least, greatest = field.whole_range
+        step = int(field.multiple_of or 1)
+        if -(-least // step) * step > greatest:
+            words = " and ".join(field.rules[code] for code in field.rules if code != "required")
+            raise ContractError(f"{place} has an impossible range, {words}: no whole number of 64 bits fits; widen it.")
 
 
 def _check_roles(place: str, field: Field) -> None:

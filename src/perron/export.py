@@ -1,6 +1,7 @@
 """A fitted model in; one ONNX graph out: raw contract fields to features, preprocessing, estimator, value and probabilities."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from perron.errors import FeatureError, ModelError
@@ -15,8 +16,9 @@ def export_graph(fitted: Fitted) -> bytes:
     """The ONNX model of a fitted pipeline.
 
     Inputs: one per feature of the contract, (N,), of the type that `tensors.raw_dtype` names.
-    Outputs: `value` (N,) float64, or the label's own type in a classification; `probabilities`
+    Outputs, in this order: `value` (N,) float64, or the label's own type in a classification; `probabilities`
     (N, k) float64 where the model has them, in the order of the classes.
+    A field that has one of these names keeps it, and the output's gets an underscore.
 
     Raises:
         ModelError: the estimator, or an option of it, can't be exported.
@@ -39,13 +41,19 @@ def export_graph(fitted: Fitted) -> bytes:
     value = answer.value
     if fitted.classes is not None:
         value = ndx.take(ndx.asarray(_labels(fitted.classes)), value, axis=0)
-    outputs = {"value": value}
+    outputs = {_free("value", inputs): value}
     if answer.probabilities is not None:
-        outputs["probabilities"] = answer.probabilities
+        outputs[_free("probabilities", inputs)] = answer.probabilities
     model = ndx.build(inputs, outputs)
     model.producer_name = "perron"
     data: bytes = model.SerializeToString()
     return data
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _dtype(ndx: Any, name: str) -> Any:

@@ -109,7 +109,9 @@ def _user_columns(function: Features, xp: Any, given: dict[str, Any], made: dict
         if getattr(array, "ndim", None) != 1:
             raise FeatureError(f"The feature {name!r} isn't an array with one value per row.")
         try:
-            derived[name] = xp.astype(array, xp.float64)
+            number = xp.astype(array, xp.float64)
+            # A ratio by zero is a missing value: few models take infinity, and none means it.
+            derived[name] = xp.where(xp.isinf(number), xp.asarray(xp.nan), number)
         except Exception as error:
             raise FeatureError(
                 f"The feature {name!r} isn't numeric; encode text as numbers, or leave it to the contract."

@@ -81,10 +81,8 @@ def train(system: System, table: pa.Table) -> Fitted:
     models = importlib.import_module("perron.models.sklearn")
     unfitted = Fitted(system.schema, system.features_function, None, classes)
     frame, weight = unfitted.frame(table), weight_of(system.schema, table)
-    if not np.isfinite(frame.select_dtypes("number").to_numpy()).any():
-        raise ModelError(
-            "Every number in the train rows is missing or infinite; look at the source and the features function."
-        )
+    if not frame.notna().to_numpy().any():
+        raise ModelError("Every value in the train rows is missing; look at the source and the features function.")
     if system.model_function is None:
         pipeline = models.fit_default(frame, target, weight, task=system.task, params=system.params, seed=system.seed)
     else:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -73,31 +72,29 @@ def test_a_killed_run_resumes_at_the_step_that_it_was_in(housing_project: Path, 
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "data").symlink_to(housing_project / "data")
-    marker = tmp_path / "training"
+    pipe = tmp_path / "training"
+    os.mkfifo(pipe)
     (folder / "system.py").write_text(
         (housing_project / "system.py").read_text()
         + f"""
 
 @system.model
 def model(params):
-    import os, pathlib, signal
+    import pathlib, signal
     from sklearn.linear_model import Ridge
-    started = pathlib.Path({str(marker)!r})
-    if not started.exists():
-        started.touch()
+    pipe = pathlib.Path({str(pipe)!r})
+    if pipe.exists():
+        pipe.write_text("training")
         signal.pause()
     return Ridge()
 """
     )
-    first = subprocess.Popen(
-        [sys.executable, "-m", "perron", "run"], cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while not marker.exists():
-        assert first.poll() is None and time.monotonic() < deadline
-        os.sched_yield()
+    command = [sys.executable, "-m", "perron", "run"]
+    first = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    assert pipe.read_text() == "training"  # waits until the step has begun
     first.kill()
     first.wait()
+    pipe.unlink()
     found = perron_json("run", cwd=folder)
     statuses = {step["name"]: step["status"] for step in found["steps"]}
     assert statuses == {

@@ -16,14 +16,16 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
 
-from perron.contract import Field
+from perron.contract import INT_MAX, INT_MIN, Field
 from perron.errors import nearest
 
 __all__ = ["Fault", "judge", "judge_row", "parse"]
 
-INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 COMPARISONS = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
-WHOLE_TOLERANCE = 1e-9  # of a quotient, relative: 0.3 is a multiple of 0.1
+# How far a quotient of floats may lie from a whole number: 0.3 is a multiple of 0.1. The share is of
+# the quotient, for what its last bits lose; a larger one would let 1e10 + 0.5 pass as a multiple of 1.
+WHOLE_TOLERANCE, WHOLE_SHARE = 1e-9, 1e-15
+MOST_HINTS = 100  # of unknown fields' nearest names in one row: each takes a millisecond to find
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Fault:
     @property
     def message(self) -> str:
         """One line: `Expected a number ≥ 0, got -3 at rows[17].total_rooms`."""
-        return f"Expected {self.expected}, got {show(self.value)} at rows[{self.row}].{self.field}"
+        place = f".{self.field}" if self.field else ""
+        return f"Expected {self.expected}, got {show(self.value)} at rows[{self.row}]{place}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -56,7 +59,9 @@ class Fault:
         value = self.value
         if value is ABSENT or value is None or isinstance(value, bool):
             return None if value is ABSENT else value
-        if (isinstance(value, int) and INT_MIN <= value <= INT_MAX) or (isinstance(value, float) and math.isfinite(value)):
+        if (isinstance(value, int) and INT_MIN <= value <= INT_MAX) or (
+            isinstance(value, float) and math.isfinite(value)
+        ):
             return value
         return _cut(value) if isinstance(value, str) else show(value)
 
@@ -85,7 +90,9 @@ def show(value: object) -> str:
         return json.dumps(value.isoformat())
     try:
         text = json.dumps(value, ensure_ascii=False, default=repr)
-    except (TypeError, ValueError, RecursionError):
+    except RecursionError:
+        text = f"a {type(value).__name__} that is nested too deeply"
+    except (TypeError, ValueError):
         text = repr(value)
     return _cut(text)
 
@@ -105,20 +112,21 @@ def judge(field: Field, value: Any, row: int = 0) -> Iterator[Fault]:
             yield Fault(row, field.name, rule, field.expected_by(rule), value)
 
 
-def judge_row(fields: dict[str, Field], target: str | None, row: Any, index: int) -> Iterator[Fault]:
-    """Every fault of one row of a request, in the contract's order; unknown fields come last."""
+def judge_row(
+    fields: dict[str, Field], target: str | None, row: Any, index: int, hints: bool = True
+) -> Iterator[Fault]:
+    """Every fault of one row of a request, in the contract's order; unknown fields come last, with the nearest known one."""
     if not isinstance(row, dict):
         yield Fault(index, "", "type", "an object with one key per field", row)
         return
     for name, field in fields.items():
         yield from judge(field, row.get(name, ABSENT), index)
-    for name in row:
-        if name in fields:
-            continue
+    for place, name in enumerate(name for name in row if name not in fields):
         if name == target:
             yield Fault(index, name, "target", "no value, since it is what is predicted", row[name])
         else:
-            yield Fault(index, name, "unknown", f"only the contract's fields ({nearest(name, fields)})", row[name])
+            hint = f" ({nearest(_cut(name), fields)})" if hints and place < MOST_HINTS else ""
+            yield Fault(index, _cut(name), "unknown", f"only the contract's fields{hint}", row[name])
 
 
 def parse(field: Field, value: Any) -> Any:
@@ -194,9 +202,13 @@ def as_utc(moment: datetime) -> datetime:
 
 
 def is_multiple(value: float, of: float) -> bool:
-    """Whether value / of is whole, to a relative 1e-9."""
+    """Whether value / of is whole: exactly of whole numbers, else to a billionth and a few last bits."""
+    if isinstance(value, int) and float(of).is_integer():
+        return value % int(of) == 0
     ratio = value / of
-    return abs(ratio - round(ratio)) <= WHOLE_TOLERANCE * max(1.0, abs(ratio))
+    if math.isinf(ratio):  # too large for its last bits to tell
+        return True
+    return abs(ratio - round(ratio)) <= max(WHOLE_TOLERANCE, WHOLE_SHARE * abs(ratio))
 
 
 @lru_cache(maxsize=1024)
@@ -208,7 +220,9 @@ def full_match(pattern: str) -> re.Pattern[str]:
 def bound_of(field: Field, code: str) -> Any:
     """The bound, comparable with parsed values, or None."""
     bound = getattr(field, code)
-    return as_utc(bound) if field.kind == "datetime" and isinstance(bound, datetime) else bound
+    if bound is None:
+        return None
+    return as_utc(bound) if field.kind == "datetime" else float(bound) if field.kind == "float" else bound
 
 
 def _holds(field: Field, value: Any) -> Iterator[tuple[str, bool]]:

@@ -6,8 +6,7 @@ and collects every fault, so that a client learns all of them at once.
 """
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from operator import attrgetter
@@ -15,11 +14,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from perron.check import INT_MAX, INT_MIN, Fault, judge, judge_row, parse
+from perron.check import Fault, bound_of, judge, judge_row, parse
 from perron.contract import Field, Schema
 
 __all__ = ["Decoder", "Rejection"]
 
+MOST_DIGITS = 4000
 MOST_FAULTS = 100  # that one answer lists; the count says how many there were
 
 
@@ -72,7 +72,7 @@ class Decoder:
     def _explain(self, body: bytes) -> list[tuple[Any, ...]] | Rejection:
         """Reads the request again, slowly, and collects every fault; its rows where there is none."""
         try:
-            data = json.loads(body.decode(), parse_constant=_refuse_constant)
+            data = json.loads(body.decode(), parse_constant=_refuse_constant, parse_int=_integer)
         except RecursionError:
             return Rejection("malformed", "The JSON is nested too deeply.")
         except UnicodeDecodeError as error:
@@ -88,24 +88,27 @@ class Decoder:
             return Rejection(
                 "too_many_rows", f"{len(rows)} rows are more than {self.max_rows} in one request; send them in parts."
             )
-        faults, count = [], 0
-        for fault in self._faults(rows):
-            count += 1
-            if count <= MOST_FAULTS:
-                faults.append(fault)
+        faults: list[Fault] = []
+        count = 0
+        for index, row in enumerate(rows):
+            for fault in judge_row(self._by_name, self._target, row, index, hints=count < MOST_FAULTS):
+                count += 1
+                if count <= MOST_FAULTS:
+                    faults.append(fault)
         if not count:  # the judge is the one that decides; the decoder is stricter where JSON's 41.0 is whole
             return [tuple(_given(field, row) for field in self.fields) for row in rows]
         where = "1 value breaks" if count == 1 else f"{count} values break"
         return Rejection("invalid", f"{where} the contract.", tuple(faults), count)
 
-    def _faults(self, rows: list[Any]) -> Iterator[Fault]:
-        for index, row in enumerate(rows):
-            yield from judge_row(self._by_name, self._target, row, index)
-
 
 def _given(field: Field, row: dict[str, Any]) -> Any:
     value = row.get(field.name)
     return None if value is None else parse(field, value)
+
+
+def _integer(digits: str) -> int | float:
+    """The whole number; infinity, which no field takes, where it is too long for Python to read."""
+    return int(digits) if len(digits) <= MOST_DIGITS else float("inf")
 
 
 def _refuse_constant(word: str) -> None:
@@ -132,11 +135,10 @@ def _type(field: Field) -> Any:
         case "category":
             return Literal[field.values]
         case "float" | "int":
-            rules = {
-                code: getattr(field, code) for code in ("ge", "gt", "le", "lt") if getattr(field, code) is not None
-            }
-            if field.kind == "int":
-                rules = _whole_bounds(rules)
+            bounds = {code: bound_of(field, code) for code in ("ge", "gt", "le", "lt")}
+            if field.kind == "int":  # msgspec takes no bounds beyond 64 bits, and none of 2.5
+                bounds = dict(zip(("ge", "le"), field.whole_range, strict=True))
+            rules = {code: bound for code, bound in bounds.items() if bound is not None}
             base: Any = float if field.kind == "float" else int
         case "text":
             rules = {
@@ -148,17 +150,3 @@ def _type(field: Field) -> Any:
         case kind:
             base = {"bool": bool, "date": date, "datetime": datetime}[kind]
     return Annotated[base, msgspec.Meta(**rules)] if rules else base
-
-
-def _whole_bounds(rules: dict[str, Any]) -> dict[str, Any]:
-    """Bounds of whole numbers as whole numbers, kept within 64 bits (msgspec takes no others)."""
-    low, high = INT_MIN, INT_MAX
-    if "ge" in rules:
-        low = max(low, math.ceil(rules["ge"]))
-    if "gt" in rules:
-        low = max(low, math.floor(rules["gt"]) + 1)
-    if "le" in rules:
-        high = min(high, math.floor(rules["le"]))
-    if "lt" in rules:
-        high = min(high, math.ceil(rules["lt"]) - 1)
-    return {"ge": low, "le": high}

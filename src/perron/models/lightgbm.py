@@ -128,14 +128,19 @@ def _tree(root: Node, places: dict[Key, int], target: int) -> Tree:
         if key[1] == "category":
             members[i] = [int(category) for category in str(node["threshold"]).split("||")]
             continue
-        tree.threshold[i] = _threshold(node["threshold"])
+        tree.threshold[i] = _threshold(float(node["threshold"]))
         # With no missing type NaN is read as zero; with one it goes the default way.
         tree.nan_left[i] = node["threshold"] >= 0.0 if node["missing_type"] == "None" else node["default_left"]
     return replace(tree, members=members)
 
 
+DUMPED_INFINITY = 1e300  # how a dump spells a threshold that is infinite in the model
+
+
 def _threshold(dumped: float) -> float:
     """The threshold that parts raw values as `dumped` parts those in which anything near zero is zero."""
+    if abs(dumped) >= DUMPED_INFINITY:
+        return float(np.copysign(np.inf, dumped))
     if -_ZERO <= dumped < _ZERO:
         return float(np.nextafter(-_ZERO, -np.inf)) if dumped < 0.0 else _ZERO
     return dumped

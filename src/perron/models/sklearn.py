@@ -136,7 +136,8 @@ def _preparation_for(estimator: Any, frame: pd.DataFrame) -> ColumnTransformer:
 
 def _preparation(frame: pd.DataFrame, *, impute: bool, scale: bool) -> ColumnTransformer:
     texts = [name for name in frame if frame[name].dtype == object]
-    numbers = [name for name in frame if name not in texts]
+    # A column without any value in the train rows says nothing, and some estimators fail on it.
+    numbers = [name for name in frame if name not in texts and frame[name].notna().any()]
     steps: list[Any] = [SimpleImputer(strategy="median", keep_empty_features=True)] if impute else []
     if scale:
         steps.append(StandardScaler())
