@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perron.check import INT_MAX, INT_MIN, WHOLE_TOLERANCE, Fault, bound_of, full_match
-from perron.contract import Field, Schema
+from perron.check import WHOLE_SHARE, WHOLE_TOLERANCE, Fault, bound_of, full_match
+from perron.contract import INT_MAX, INT_MIN, Field, Schema
 from perron.errors import DataError
 
 __all__ = ["Chunk", "Report", "TableCheck", "arrow_schema"]
 
 NULLS = pa.array(["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"])
 TRUE, FALSE = pa.array(["true", "t", "yes", "y", "1"]), pa.array(["false", "f", "no", "n", "0"])
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 EXAMPLES = 3  # of faults, kept per rule
 ARROW = {
     "float": pa.float64(),
@@ -130,10 +132,11 @@ class TableCheck:
     def _columns(self, batch: pa.RecordBatch) -> list[pa.Array | None]:
         names = batch.schema.names
         found: list[pa.Array | None] = []
+        read = {f.column for f in self.fields}
         for f in self.fields:
             if f.column in names:
                 found.append(batch.column(f.column))
-            elif f.name in names:
+            elif f.name in names and f.name not in read:  # another field's column isn't this one's
                 found.append(batch.column(f.name))
             elif f.column in self._may_lack:
                 found.append(None)
@@ -163,7 +166,9 @@ def _quarantine(batch: pa.RecordBatch, places: Any, first: int, words: dict[int,
         "fault": pa.array(["; ".join(words[int(place)]) for place in places], pa.string()),
     }
     for name, column in zip(batch.schema.names, taken.columns, strict=True):
-        key = name if name not in columns else f"{name}_"
+        key = name
+        while key in columns or (key != name and key in batch.schema.names):
+            key += "_"
         columns[key] = (
             column if pa.types.is_string(column.type) else pa.array([_text(v) for v in column.to_pylist()], pa.string())
         )
@@ -234,7 +239,8 @@ def _floats(raw: pa.Array, is_text: bool) -> pa.Array:
         try:
             values = raw.cast(pa.float64())
         except pa.ArrowInvalid:
-            values = pa.array(pd.to_numeric(raw.to_pandas(), errors="coerce"), pa.float64(), from_pandas=True)
+            fits = pc.match_substring_regex(raw, NUMBER)
+            values = pc.if_else(fits, raw, pa.scalar(None, pa.string())).cast(pa.float64())
     elif pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
         values = raw.cast(pa.float64(), safe=False)
     else:
@@ -245,34 +251,48 @@ def _floats(raw: pa.Array, is_text: bool) -> pa.Array:
 def _ints(raw: pa.Array, is_text: bool) -> pa.Array:
     """int64, null where the value isn't a whole number of 64 bits; `41.0` is one."""
     if is_text:
-        try:
-            return raw.cast(pa.int64())
-        except pa.ArrowInvalid:
-            plain = pc.replace_substring_regex(raw, r"^\+?(-?\d+)(\.0*)?$", r"\1")
-            fits = np.asarray(pc.fill_null(pc.match_substring_regex(plain, r"^-?\d{1,18}$"), False))
-            longer = np.asarray(pc.fill_null(pc.match_substring_regex(plain, r"^-?\d{19,}$"), False))
-            values = pc.if_else(pa.array(fits), plain, pa.scalar(None, pa.string())).cast(pa.int64())
-            if longer.any():  # rare: exactly, by Python
-                items = values.to_pylist()
-                for place in np.flatnonzero(longer):
-                    number = int(plain[int(place)].as_py())
-                    items[place] = number if INT_MIN <= number <= INT_MAX else None
-                values = pa.array(items, pa.int64())
-            return values
+        return _ints_from_text(raw)
     if pa.types.is_integer(raw.type):
         try:
             return raw.cast(pa.int64())
         except pa.ArrowInvalid:  # uint64 beyond int64
             return pa.array([v if v is None or v <= INT_MAX else None for v in raw.to_pylist()], pa.int64())
-    if pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
-        floats = raw.cast(pa.float64(), safe=False)
-        whole = pc.and_(pc.equal(floats, pc.floor(floats)), pc.less(pc.abs(floats), 2.0**63))
-        return pc.if_else(pc.fill_null(whole, False), floats, pa.scalar(None, pa.float64())).cast(
-            pa.int64(), safe=False
-        )
+    if pa.types.is_decimal(raw.type):  # by Python: a float64 would lose the last digits
+        return pa.array([v if v is None else _exact(v) for v in raw.to_pylist()], pa.int64())
+    if pa.types.is_floating(raw.type):
+        floats = raw.cast(pa.float64())
+        whole = pc.and_(pc.equal(floats, pc.floor(floats)), pc.less(floats, 2.0**63))
+        whole = pc.fill_null(pc.and_(whole, pc.greater_equal(floats, -(2.0**63))), False)
+        return pc.if_else(whole, floats, pa.scalar(None, pa.float64())).cast(pa.int64(), safe=False)
     if pa.types.is_boolean(raw.type):
         return raw.cast(pa.int64())
     return pa.nulls(len(raw), pa.int64())
+
+
+def _ints_from_text(raw: pa.Array) -> pa.Array:
+    has_hex = pc.any(pc.or_(pc.match_substring(raw, "x"), pc.match_substring(raw, "X"))).as_py()
+    try:
+        if not has_hex:  # which Arrow would read, `0x10` as 16
+            return raw.cast(pa.int64())
+    except pa.ArrowInvalid:
+        pass
+    plain = pc.replace_substring_regex(raw, r"^(?:\+|(-))?(\d+)(?:\.0*)?$", r"\1\2")
+    fits = pc.match_substring_regex(plain, r"^-?\d{1,18}$")
+    values = pc.if_else(fits, plain, pa.scalar(None, pa.string())).cast(pa.int64())
+    rare = np.asarray(pc.fill_null(pc.and_(pc.invert(fits), pc.match_substring_regex(plain, NUMBER)), False))
+    if rare.any():  # longer, or with an exponent: exactly, by Python
+        items = values.to_pylist()
+        for place in np.flatnonzero(rare):
+            items[place] = _exact(Decimal(plain[int(place)].as_py()))
+        values = pa.array(items, pa.int64())
+    return values
+
+
+def _exact(number: Decimal) -> int | None:
+    """The number where it is whole and has 64 bits."""
+    if not number.is_finite() or number.adjusted() > 18 or number != number.to_integral_value():
+        return None
+    return int(number) if INT_MIN <= number <= INT_MAX else None
 
 
 def _bools(raw: pa.Array, is_text: bool) -> pa.Array:
@@ -296,7 +316,8 @@ def _dates(raw: pa.Array, is_text: bool) -> pa.Array:
     if not is_text:
         return pa.nulls(len(raw), pa.date32())
     try:
-        return raw.cast(pa.date32())
+        days = raw.cast(pa.date32())
+        return pc.if_else(pc.less(days, date(1, 1, 1)), pa.scalar(None, pa.date32()), days)  # Arrow has a year 0
     except pa.ArrowInvalid:
         return pa.array(_by_pandas(raw, r"^\d{4}-\d{2}-\d{2}$"), pa.timestamp("us", tz="UTC"), from_pandas=True).cast(
             pa.date32()
@@ -312,7 +333,9 @@ def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
     if not is_text:
         return pa.nulls(len(raw), kind)
     return pa.array(
-        _by_pandas(raw, r"^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:?\d{2})?)?$"),
+        _by_pandas(
+            pc.ascii_upper(raw), r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+        ),
         kind,
         from_pandas=True,
     )
@@ -338,10 +361,13 @@ def _broken(f: Field, values: pa.Array) -> Iterator[tuple[str, Any]]:
     for code, compare in (("ge", pc.less), ("gt", pc.less_equal), ("le", pc.greater), ("lt", pc.greater_equal)):
         bound = bound_of(f, code)
         if bound is not None:
-            yield code, where(compare(values, _scalar(bound, values.type)))
+            if f.kind == "int":
+                bound = math.ceil(bound) if code in ("ge", "lt") else math.floor(bound)
+                if not INT_MIN <= bound <= INT_MAX:  # every number fits: a contract that none fits is refused
+                    continue
+            yield code, where(compare(values, pa.scalar(bound, values.type)))
     if f.multiple_of is not None:
-        ratio = np.asarray(values.cast(pa.float64(), safe=False).fill_null(0.0)) / f.multiple_of
-        yield "multiple_of", np.abs(ratio - np.round(ratio)) > WHOLE_TOLERANCE * np.maximum(1.0, np.abs(ratio))
+        yield "multiple_of", _no_multiple(f, values)
     if f.min_length is not None:
         yield "min_length", where(pc.less(pc.utf8_length(values), f.min_length))
     if f.max_length is not None:
@@ -352,7 +378,12 @@ def _broken(f: Field, values: pa.Array) -> Iterator[tuple[str, Any]]:
         yield "pattern", where(pc.is_in(values, pa.array(misfits, pa.string())))
 
 
-def _scalar(bound: Any, kind: pa.DataType) -> pa.Scalar:
-    if isinstance(bound, float) and (math.isinf(bound) or not bound.is_integer()):
-        return pa.scalar(bound, pa.float64())
-    return pa.scalar(int(bound) if pa.types.is_integer(kind) and isinstance(bound, float) else bound)
+def _no_multiple(f: Field, values: pa.Array) -> Any:
+    """The vectorised twin of `check.is_multiple`."""
+    assert f.multiple_of is not None
+    numbers = np.asarray(values.fill_null(0))
+    if f.kind == "int":
+        return numbers % int(f.multiple_of) != 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = numbers / f.multiple_of
+        return np.abs(ratio - np.round(ratio)) > np.maximum(WHOLE_TOLERANCE, WHOLE_SHARE * np.abs(ratio))
