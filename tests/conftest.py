@@ -12,10 +12,7 @@ from typing import Any
 
 import pytest
 
-HOUSING_COLUMNS = (
-    "longitude,latitude,housing_median_age,total_rooms,total_bedrooms,population,households,median_income,"
-    "ocean_proximity,median_house_value"
-).split(",")
+HOUSING_COLUMNS = ["longitude", "latitude", "housing_median_age", "total_rooms", "total_bedrooms", "population", "households", "median_income", "ocean_proximity", "median_house_value"]
 
 
 def need(tool: str) -> str:

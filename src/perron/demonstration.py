@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from perron.errors import DeclarationError, PerronError
-from perron.pipeline import Project, Result, run_pipeline
+from perron.pipeline import Result, run_pipeline
+from perron.project import Project
 from perron.start import start_project
 from perron.system import load_system
 

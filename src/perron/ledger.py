@@ -285,7 +285,7 @@ class Ledger:
                         metrics.c.run == run["id"], metrics.c.part == "test", metrics.c.step.is_(None)
                     )
                 )
-                run["metrics"] = {name: value for name, value in scores}
+                run["metrics"] = {score.name: score.value for score in scores}
         return found
 
     # -- steps

@@ -6,7 +6,7 @@ from perron import bundle as bundles
 from perron import predictions
 from perron.check import judge
 from perron.errors import DataError
-from perron.pipeline import Project
+from perron.project import Project
 
 __all__ = ["record_outcome"]
 

@@ -9,7 +9,6 @@ milliseconds. The steps' work is in `perron.steps`.
 """
 
 import importlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,57 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from perron.digest import digest, digest_code, digest_file
-from perron.environment import Code, code_of, environment_of
+from perron.environment import code_of, environment_of
 from perron.errors import PerronError
-from perron.ledger import CHAMPION, Ledger
-from perron.store import Store
+from perron.project import Project, Work, rival_of, source_path
 from perron.system import System
 
-__all__ = ["Project", "Result", "Step", "Work", "run_pipeline"]
-
-
-@dataclass(frozen=True)
-class Project:
-    """Where a system lives: its folder, and the ledger and store in the `.perron` folder there."""
-
-    folder: Path
-    ledger: Ledger
-    store: Store
-
-    @classmethod
-    def open(cls, folder: Path) -> "Project":
-        """The project of a folder; `.perron` is made when it isn't there. `PERRON_LEDGER` may name another database by URL.
-
-        Raises:
-            LedgerError: the folder can't be written, or the ledger can't be opened.
-        """
-        home = folder / ".perron"
-        ledger = Ledger.at(home, os.environ.get("PERRON_LEDGER"))
-        ignore = home / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n")
-        return cls(folder, ledger, Store(home / "store"))
-
-    @property
-    def bundles(self) -> Path:
-        return self.folder / ".perron" / "bundles"
-
-    @property
-    def predictions(self) -> Path:
-        """The folder of the prediction log."""
-        return self.folder / ".perron" / "predictions"
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a step works with: the system, the project, the run's facts, and the outputs of the steps before it."""
-
-    system: System
-    project: Project
-    run: str
-    code: Code
-    environment: Mapping[str, Any]
-    outputs: Mapping[str, Any]
+__all__ = ["Progress", "Result", "Step", "package_digest", "run_pipeline", "source_digest"]
 
 
 @dataclass(frozen=True)
@@ -121,22 +75,6 @@ def _champion_key(work: Work) -> Any:
     """The champion that the candidate is held to; where the champion is this very candidate, the one that it replaced."""
     rival = rival_of(work)
     return None if rival is None else rival["bundle"]
-
-
-def rival_of(work: Work) -> dict[str, Any] | None:
-    """The registered version that this run's model is compared with, or None.
-
-    A champion that came of the same training is the candidate itself: run again, it must find the
-    same rival as the first time.
-    """
-    ledger, name = work.project.ledger, work.system.name
-    event = ledger.get_alias(name, CHAMPION)
-    while event is not None:
-        version = ledger.get_version(name, event["version"])
-        if ledger.step_key(version["run"], "train") != work.outputs["train"]["key"]:
-            return version
-        event = ledger.alias_before(name, CHAMPION, event["id"])
-    return None
 
 
 STEPS = (
@@ -258,11 +196,6 @@ def source_digest(work: Work) -> str:
     found = digest_file(path)
     work.project.ledger.remember(key, "source", {"digest": found}, work.run)
     return found
-
-
-def source_path(system: System, folder: Path) -> Path:
-    """The source's path; a relative one is meant from the project's folder."""
-    return folder / Path(system.source).expanduser()
 
 
 @cache

@@ -15,7 +15,7 @@ from perron.export import export_graph
 from perron.gates import judge_gate
 from perron.ledger import CHAMPION
 from perron.parity import compare
-from perron.pipeline import Work, rival_of, source_path
+from perron.project import Work, rival_of, source_path
 from perron.snapshot import read_snapshot, take_snapshot
 from perron.source import open_source
 from perron.split import split_rows

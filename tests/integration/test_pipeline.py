@@ -11,7 +11,8 @@ import pytest
 from perron import bundle as bundles
 from perron import steps
 from perron.errors import BundleError, DataError, FeatureError, ModelError, ParityError, PerronError
-from perron.pipeline import Project, Result, run_pipeline
+from perron.pipeline import Result, run_pipeline
+from perron.project import Project
 from perron.system import load_system
 from tests.conftest import perron
 

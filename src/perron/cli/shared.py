@@ -12,7 +12,7 @@ from perron.errors import DeclarationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perron.pipeline import Project
+    from perron.project import Project
     from perron.system import System
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -39,7 +39,7 @@ def project_folder(start: Path) -> Path:
 
 def open_project(start: Path) -> "Project":
     """The project around a folder, without loading its system."""
-    from perron.pipeline import Project
+    from perron.project import Project
 
     return Project.open(project_folder(start))
 
