@@ -160,12 +160,13 @@ class TableCheck:
 
 
 def _quarantine(batch: pa.RecordBatch, places: Any, first: int, words: dict[int, list[str]]) -> pa.Table:
-    taken = batch.take(pa.array(places))
+    indices = pa.array(places)
     columns: dict[str, pa.Array] = {
         "row": pa.array(places + first, pa.int64()),
         "fault": pa.array(["; ".join(words[int(place)]) for place in places], pa.string()),
     }
-    for name, column in zip(batch.schema.names, taken.columns, strict=True):
+    for name, given in zip(batch.schema.names, batch.columns, strict=True):
+        column = (given.cast(pa.string()) if pa.types.is_string_view(given.type) else given).take(indices)
         key = name
         while key in columns or (key != name and key in batch.schema.names):
             key += "_"
@@ -317,11 +318,10 @@ def _dates(raw: pa.Array, is_text: bool) -> pa.Array:
         return pa.nulls(len(raw), pa.date32())
     try:
         days = raw.cast(pa.date32())
-        return pc.if_else(pc.less(days, date(1, 1, 1)), pa.scalar(None, pa.date32()), days)  # Arrow has a year 0
     except pa.ArrowInvalid:
-        return pa.array(_by_pandas(raw, r"^\d{4}-\d{2}-\d{2}$"), pa.timestamp("us", tz="UTC"), from_pandas=True).cast(
-            pa.date32()
-        )
+        moments = _by_pandas(raw, r"^\d{4}-\d{2}-\d{2}$")
+        days = pa.array(moments, pa.timestamp("us", tz="UTC"), from_pandas=True).cast(pa.date32())
+    return pc.if_else(pc.less(days, date(1, 1, 1)), pa.scalar(None, pa.date32()), days)  # Arrow has a year 0
 
 
 def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
@@ -343,7 +343,8 @@ def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
 
 def _by_pandas(raw: pa.Array, shape: str) -> Any:
     fits = pc.fill_null(pc.match_substring_regex(raw, shape), False)
-    kept = pc.if_else(fits, raw, pa.scalar(None, pa.string())).to_pandas()
+    kept = pc.if_else(fits, raw, pa.scalar(None, pa.string()))
+    kept = pc.replace_substring_regex(kept, r"(\.\d{6})\d+", r"\1").to_pandas()  # finer ones narrow pandas' years
     return pd.to_datetime(kept, errors="coerce", format="ISO8601", utc=True).dt.as_unit("us")
 
 

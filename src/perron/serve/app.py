@@ -192,7 +192,7 @@ def _refusal(rejection: Rejection) -> Answer:
 
 def _docs() -> Answer:
     page = importlib.resources.files("perron.serve").joinpath("docs.html").read_bytes()
-    csp = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+    csp = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     return Answer(200, page, "text/html; charset=utf-8", (("content-security-policy", csp),))
 
 

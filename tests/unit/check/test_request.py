@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemas import schemas
 
-from perron.check import judge_row, parse
+from perron.check import as_utc, judge_row, parse
 from perron.check.request import MOST_FAULTS, Decoder, Rejection
 from perron.contract import Field, Role, Schema
 from perron.derive.sampler import breaks, rows
@@ -70,7 +70,8 @@ def same_as_judge(schema: Schema, row: Any) -> None:
         assert len(verdict) == 1
         for field, value in zip(schema.request, verdict[0], strict=True):
             given = row.get(field.name)
-            assert value == (None if given is None else parse(field, given))
+            plain = as_utc(value) if isinstance(value, datetime) else value
+            assert plain == (None if given is None else parse(field, given))
             if field.kind != "float":
                 assert type(value) is (type(None) if given is None else type(parse(field, given)))
 
