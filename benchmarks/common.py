@@ -88,6 +88,11 @@ def peer_python(name: str, requirements: Sequence[str]) -> Path:
     return python
 
 
+def fastapi_python(app: str, *learned: str) -> Path:
+    """The Python of a FastAPI peer: FastAPI and uvicorn at their newest, what it computes with as Perron has it."""
+    return peer_python(app, ["fastapi", "uvicorn[standard]", *same_version("pydantic", "numpy", *learned)])
+
+
 def run(command: Sequence[str], cwd: Path | None = None) -> str:
     """The standard output of a command; ends the benchmark with its last words when it fails."""
     done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False)

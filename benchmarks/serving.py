@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import (
-    CACHE, PERRON, Process, about, body_of, data_option, environment, free_port, make_project, median, need, parser,
-    peer_python, post, run, same_version, sample_rows, table,
+    CACHE, PERRON, Process, about, body_of, data_option, environment, fastapi_python, free_port, make_project, median,
+    need, parser, peer_python, post, run, same_version, sample_rows, table,
 )  # fmt: skip
 
 CONNECTIONS = (1, 32, 256)
 PEERS = Path(__file__).parent / "peers"
-SAME = ("onnxruntime", "numpy")
 LUA = """
 local lines, turn = {}, 0
 function init()
@@ -84,14 +83,14 @@ class Round:
 
 def contenders(project: Path, graph: Path, pipeline: Path) -> dict[str, Contender]:
     def granian(app: str) -> Callable[[int], list[str]]:
-        python = peer_python("granian", same_version("granian", "msgspec", "uvloop", *SAME))
+        python = peer_python("granian", same_version("granian", "msgspec", "uvloop", "onnxruntime", "numpy"))
         return lambda port: [
             str(python), "-m", "granian", "--interface", "rsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
             "--http", "1", "--no-ws", "--loop", "uvloop", "--no-log", "--working-dir", str(PEERS), f"{app}:app",
         ]  # fmt: skip
 
     def uvicorn(app: str, *more: str) -> Callable[[int], list[str]]:
-        python = peer_python(app.replace("_", "-"), ["fastapi", "uvicorn[standard]", *same_version("pydantic", *SAME[1:], *more)])
+        python = fastapi_python(app, *more)
         return lambda port: [
             str(python), "-m", "uvicorn", f"{app}:app", "--app-dir", str(PEERS), "--host", "127.0.0.1", "--port", str(port),
             "--no-access-log", "--log-level", "warning",

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common import (
-    CACHE, PERRON, TARGET, Process, about, body_of, data_option, environment, free_port, make_project, median, need,
-    parser, peer_python, same_version, sample_rows, table, timed,
+    CACHE, PERRON, TARGET, Process, about, body_of, data_option, environment, fastapi_python, free_port, make_project,
+    median, need, parser, sample_rows, table, timed,
 )  # fmt: skip
 
 PEERS = Path(__file__).parent / "peers"
@@ -42,7 +42,7 @@ def main() -> None:
             command = [str(PERRON), "serve", "--port", str(port), "--project", str(project)]
             return served("`perron serve`, first prediction", command, "/v1/predictions", port)
 
-        python = peer_python("fastapi-onnx", ["fastapi", "uvicorn[standard]", *same_version("pydantic", "numpy"), "onnxruntime"])
+        python = fastapi_python("fastapi_onnx", "onnxruntime")
         graph = next((project / ".perron" / "bundles").glob("*/model.onnx"))
 
         def fastapi() -> float:

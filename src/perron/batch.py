@@ -55,6 +55,10 @@ def predict_file(
         raise SourceError(f"Can't write {target}: name a .parquet or .csv file.")
     if not target.parent.is_dir():
         raise SourceError(f"Can't write {target}: there is no folder {target.parent}.")
+    made = {"prediction_id", "prediction", "fault", *(f"probability_{label}" for label in bundle.labels)}
+    for name in source.names:
+        if name in made:
+            raise SourceError(f"The rows have a column {name!r}, which the predictions need; rename it.")
     check = TableCheck(bundle.schema, for_prediction=True)
     segment = new_segment_name()
     log_folder.mkdir(parents=True, exist_ok=True)

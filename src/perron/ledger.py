@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from perron.errors import LedgerError, NotFound, nearest
+from perron.errors import LedgerError, MissingPackage, NotFound, nearest
 
 __all__ = ["CHAMPION", "Ledger", "now"]
 
@@ -147,9 +147,14 @@ class Ledger:
                 sa.event.listen(self._engine, "begin", _begin_immediate)
             self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
             self._migrate()
-        except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+        except ModuleNotFoundError as error:
+            raise MissingPackage(
+                f"A ledger in {_dialect(url)} needs {error.name}: pip install 'perron[postgres]' brings psycopg, "
+                "for postgresql+psycopg://…"
+            ) from error
+        except (sa.exc.SQLAlchemyError, OSError) as error:
             reason = getattr(error, "orig", None) or error
-            raise LedgerError(f"The ledger {url} can't be opened: {reason}".splitlines()[0]) from error
+            raise LedgerError(f"The ledger {_shown(url)} can't be opened: {reason}".splitlines()[0]) from error
 
     @classmethod
     def at(cls, folder: Path, url: str | None = None) -> "Ledger":
@@ -169,8 +174,7 @@ class Ledger:
             if self._format_of(connection) == FORMAT:
                 return
         with self._engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7377306)"))
+            _lock(connection)
             found = self._format_of(connection)
             if found > FORMAT:
                 raise LedgerError(f"The ledger has format {found}, newer than this Perron's {FORMAT}; update perron.")
@@ -198,6 +202,7 @@ class Ledger:
         """
         try:
             with self._engine.begin() as connection:
+                _lock(connection)
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             raise LedgerError(f"The ledger failed: {getattr(error, 'orig', None) or error}".splitlines()[0]) from error
@@ -506,6 +511,24 @@ def _put_result(connection: sa.Connection, key: str, step: str, output: Any, run
 
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    try:
+        return sa.engine.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return "(not a URL: dialect://user@host/database)"
+
+
+def _dialect(url: str) -> str:
+    return url.partition(":")[0]
+
+
+def _lock(connection: sa.Connection) -> None:
+    """The write lock of a transaction; SQLite's took it at its beginning."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7377306)"))
 
 
 def _begin_immediate(connection: sa.Connection) -> None:

@@ -142,6 +142,9 @@ def _run_steps(work: Work, result: Result, base: list[str], tell: Progress) -> N
             output = _do(step, work, key, tell)
             result.steps.append({"name": step.name, "status": "done", "seconds": round(output.pop("_seconds"), 3)})
         result.outputs[step.name] = {**output, "key": key}
+        if step.name == "evaluate":  # of a cached step too: a run's numbers are its own, wherever they come from
+            ledger.log_metrics(work.run, "test", output["metrics"])
+            ledger.log_metrics(work.run, "baseline", output["baseline"])
         if step.name == "gates" and not all(gate["passed"] for gate in output["gates"]):
             result.status = "refused"
             break

@@ -85,8 +85,6 @@ def evaluate(work: Work) -> dict[str, Any]:
     baseline = naive(
         work.system.task, target_of(schema, train_rows), truth, classes, weight, weight_of(schema, train_rows)
     )
-    work.project.ledger.log_metrics(work.run, "test", metrics)
-    work.project.ledger.log_metrics(work.run, "baseline", baseline)
     _note(work, "evaluate", "in", {"model": work.outputs["train"]["digest"]})
     return {"metrics": metrics, "baseline": baseline, "rows": test_rows.num_rows}
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from perron import ledger as ledgers
-from perron.errors import LedgerError, NotFound
+from perron.errors import LedgerError, NotFound, PerronError
 from perron.ledger import Ledger
 
 WRITER = """
@@ -165,3 +165,18 @@ def test_outcomes_are_corrected_by_later_ones(ledger: Ledger) -> None:
     ledger.add_outcome("p", 2.5)
     found = ledger.get_outcome("p")
     assert found is not None and found["value"] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql+psycopg://someone:secret@127.0.0.1:1/x", "someone|perron\\[postgres\\]"),
+        ("nonsense", "not a URL"),
+        ("oracle+oracledb://a:secret@b/c", "needs"),
+        ("sqlite:////proc/no/such/folder/ledger.db", "can't be opened"),
+    ],
+)
+def test_a_url_that_cannot_be_opened_is_one_line_without_its_password(url: str, words: str) -> None:
+    with pytest.raises(PerronError, match=words) as raised:
+        Ledger(url)
+    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)

@@ -157,6 +157,10 @@ def test_a_change_redoes_what_depends_on_it_and_nothing_else(tmp_path: Path) -> 
     everything = ["snapshot", "split", "train", "evaluate", "gates", "bundle", "register"]
     assert done(run(tmp_path)) == everything
     assert done(run(tmp_path)) == []
+    project = Project.open(tmp_path)
+    first, second = project.ledger.list_runs()
+    project.ledger.close()
+    assert first["metrics"] == second["metrics"] and "rmse" in first["metrics"]
     declare(tmp_path, rest="# only a comment\n")
     assert done(run(tmp_path)) == []
     declare(tmp_path, options=', gates=[pn.gate("rmse", at_most=99)]')

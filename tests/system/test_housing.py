@@ -96,3 +96,20 @@ def test_a_bad_row_learns_every_field_at_once(housing_copy: Path, house: dict[st
     assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
     found = {(error["field"], error["rule"], json.dumps(error["value"])) for error in answer.json()["errors"]}
     assert found == {("ocean_proximity", "values", '"MARS"'), ("households", "ge", "-3")}
+
+
+def test_a_project_can_be_moved(housing_copy: Path) -> None:
+    found = perron_json("run", cwd=housing_copy)
+    assert {step["status"] for step in found["steps"]} == {"cached"}
+    with serving(housing_copy) as (address, _):
+        assert httpx.get(f"{address}/health/ready").status_code == 200
+
+
+def test_a_column_that_the_predictions_need_is_refused(
+    housing_copy: Path, house: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text(",".join([*house, "prediction"]) + "\n" + ",".join(map(str, [*house.values(), 1])) + "\n")
+    done = perron("predict", rows, "-o", tmp_path / "out.csv", cwd=housing_copy, check=False)
+    assert done.returncode == 1 and "a column 'prediction', which the predictions need" in done.stderr
+    assert not list(tmp_path.glob("*out.csv*"))

@@ -61,7 +61,7 @@ def refusal(**hints: Any) -> str:
 def test_every_type_is_accepted_with_and_without_none(hint: Any, kind: Kind) -> None:
     assert field_of(hint).kind == kind
     assert not field_of(hint).optional
-    for optional in (hint | None, Optional[hint], Union[None, hint], Annotated[hint, pn.Unit("m")] | None):  # noqa: UP007
+    for optional in (hint | None, Optional[hint], Union[None, hint], Annotated[hint, pn.Unit("m")] | None):  # noqa: UP007, UP045
         assert field_of(optional).kind == kind
         assert field_of(optional).optional
 
