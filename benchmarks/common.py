@@ -1,6 +1,7 @@
 """What the benchmarks share: virtual environments for the peers, a project to serve, processes and their costs, tables."""
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import http.client
@@ -34,7 +35,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def parser(text: str) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark has."""
-    made = argparse.ArgumentParser(description=text.split("\n\n")[0])
+    made = argparse.ArgumentParser(description=text.split("\n\n", maxsplit=1)[0])
     made.add_argument("--rounds", type=int, default=3, help="how often each contender is measured (default: 3)")
     return made
 
@@ -103,7 +104,9 @@ def run(command: Sequence[str], cwd: Path | None = None) -> str:
 def make_project(data: Path, folder: Path) -> Path:
     """A Perron project on the housing data, with LightGBM of 200 trees trained and registered."""
     need(data.is_file(), f"there is no {data}; name the California housing table with --data FILE")
-    run([str(PERRON), "init", folder.name, "--from", str(data.resolve()), "--target", TARGET, "--no-git"], folder.parent)
+    run(
+        [str(PERRON), "init", folder.name, "--from", str(data.resolve()), "--target", TARGET, "--no-git"], folder.parent
+    )
     with open(folder / "system.py", "a") as file:
         file.write(MODEL)
     run([str(PERRON), "run"], folder)
@@ -139,7 +142,7 @@ class Process:
         with open(log, "wb") as out:
             self._child = subprocess.Popen(
                 command, cwd=cwd, env=env or environment(), stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True, preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+                start_new_session=True, preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,  # noqa: PLW1509 (there are no threads)
             )  # fmt: skip
 
     def __enter__(self) -> "Process":
@@ -154,10 +157,8 @@ class Process:
             self._child.wait()
 
     def _signal(self, number: int) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, number)
-        except ProcessLookupError:
-            pass
 
     def first_answer(self, port: int, path: str, body: bytes, limit_s: float = 60.0) -> float:
         """Seconds from the process's start until a POST is answered with 200, tried every two milliseconds."""

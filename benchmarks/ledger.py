@@ -65,7 +65,9 @@ AT_ONCE = 'ledger.log_metrics(run, "train", [("loss", step, value) for step, val
 ROW_BY_ROW = "for pair in enumerate(values): db.execute(insert, pair)"
 MANY = 'db.execute("BEGIN"); db.executemany(insert, enumerate(values)); db.execute("COMMIT")'
 METRIC_BY_METRIC = 'for step, value in enumerate(values): mlflow.log_metric("loss", value, step=step)'
-BATCH = 'client.log_batch(run.info.run_id, metrics=[Metric("loss", value, 0, step) for step, value in enumerate(values)])'
+BATCH = (
+    'client.log_batch(run.info.run_id, metrics=[Metric("loss", value, 0, step) for step, value in enumerate(values)])'
+)
 
 
 def contenders(with_mlflow: bool) -> dict[str, tuple[Path, str]]:
@@ -105,7 +107,9 @@ def measure(python: Path, program: str, points: int, work: Path) -> tuple[float,
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--points", type=int, default=1000, help="of the run (default: 1000)")
-    options.add_argument("--mlflow", action="store_true", help="measure MLflow too (installed in an environment of its own)")
+    options.add_argument(
+        "--mlflow", action="store_true", help="measure MLflow too (installed in an environment of its own)"
+    )
     given = options.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
     chosen = contenders(given.mlflow)

@@ -18,8 +18,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import (
-    CACHE, PERRON, Process, about, body_of, data_option, environment, fastapi_python, free_port, make_project, median,
-    need, parser, peer_python, post, run, same_version, sample_rows, table,
+    CACHE,
+    PERRON,
+    Process,
+    about,
+    body_of,
+    data_option,
+    environment,
+    fastapi_python,
+    free_port,
+    make_project,
+    median,
+    need,
+    parser,
+    peer_python,
+    post,
+    run,
+    same_version,
+    sample_rows,
+    table,
 )  # fmt: skip
 
 CONNECTIONS = (1, 32, 256)
@@ -111,8 +128,12 @@ def contenders(project: Path, graph: Path, pipeline: Path) -> dict[str, Contende
     return {
         "limit": Contender("granian + msgspec + ONNX Runtime, bare", granian("limit"), "/predict", plain, env),
         "constant": Contender("granian, constant reply", granian("constant"), "/predict", None, env),
-        "fastapi-onnx": Contender("FastAPI + ONNX Runtime", uvicorn("fastapi_onnx", "onnxruntime"), "/predict", plain, env),
-        "fastapi-sklearn": Contender("FastAPI + scikit-learn", uvicorn("fastapi_sklearn", *learned), "/predict", plain, env),
+        "fastapi-onnx": Contender(
+            "FastAPI + ONNX Runtime", uvicorn("fastapi_onnx", "onnxruntime"), "/predict", plain, env
+        ),
+        "fastapi-sklearn": Contender(
+            "FastAPI + scikit-learn", uvicorn("fastapi_sklearn", *learned), "/predict", plain, env
+        ),
         "perron": Contender("**perron serve**", perron(), predict, ours, is_ours=True),
         "perron-sync": Contender("**perron serve --sync**", perron("--sync"), predict, ours, is_ours=True),
     }

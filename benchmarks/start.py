@@ -12,8 +12,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common import (
-    CACHE, PERRON, TARGET, Process, about, body_of, data_option, environment, fastapi_python, free_port, make_project,
-    median, need, parser, sample_rows, table, timed,
+    CACHE,
+    PERRON,
+    TARGET,
+    Process,
+    about,
+    body_of,
+    data_option,
+    environment,
+    fastapi_python,
+    free_port,
+    make_project,
+    median,
+    need,
+    parser,
+    sample_rows,
+    table,
+    timed,
 )  # fmt: skip
 
 PEERS = Path(__file__).parent / "peers"

@@ -1,6 +1,7 @@
 """Values, files and functions in; SHA-256 over a tagged canonical form out: `1`, `"1"` and `True` differ."""
 
 import ast
+import copyreg
 import dis
 import functools
 import hashlib
@@ -64,7 +65,8 @@ def digest_code(function: Callable[..., object], root: Path | None = None) -> st
 
 
 def _plain(value: object) -> Iterator[bytes]:
-    if callable(value) and not (is_dataclass(value) and not isinstance(value, type)):
+    is_data = is_dataclass(value) and not isinstance(value, type)
+    if callable(value) and not is_data:
         yield from _tag(b"x", digest_code(value).encode())
     else:
         yield from _pieces(value, _plain)
@@ -118,7 +120,7 @@ def _tag(tag: bytes, data: bytes) -> Iterator[bytes]:
     yield tag + str(len(data)).encode() + b":" + data + b";"
 
 
-_LEAVES = (type(None), bool, int, float, str, bytes, date, Path, Enum)
+_LEAVES = (type(None), bool, int, float, str, bytes, date, Path)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
@@ -134,7 +136,10 @@ class _Code:
         self._files: set[Path] = set()
 
     def of(self, value: object) -> Iterator[bytes]:
-        if isinstance(value, _LEAVES):
+        if isinstance(value, Enum):
+            yield from _pieces(value, self.of)
+            yield from self.of(value.value)
+        elif isinstance(value, _LEAVES):
             yield from _pieces(value, self.of)
         elif isinstance(value, _CONTAINERS):
             if id(value) in self._open:
@@ -151,7 +156,7 @@ class _Code:
 
     def _once(self, value: Any) -> Iterator[bytes]:
         if isinstance(value, types.ModuleType):
-            file = Path(value.__file__).resolve() if getattr(value, "__file__", None) else None
+            file = Path(value.__file__ or "").resolve() if hasattr(value, "__file__") else None
             yield from self._file(file) if file and self._is_below(file) else _tag(b"module", value.__name__.encode())
         elif isinstance(value, types.MethodType):
             yield from self.of(value.__func__)
@@ -193,19 +198,13 @@ class _Code:
         yield from _tag(b"class", made.__qualname__.encode())
         yield from self.of(made.__bases__)
         for name, member in sorted(vars(made).items()):
-            is_code = isinstance(member, types.FunctionType | staticmethod | classmethod | property)
-            if not is_code and (name.startswith("__") or hasattr(type(member), "__set__")):
+            functions = _functions_of(member)
+            if not functions and (name.startswith("__") or hasattr(type(member), "__set__")):
                 continue  # what Python keeps there, and slots
             yield from _tag(b"member", name.encode())
-            for part in (getattr(member, part, None) for part in ("__func__", "fget", "fset", "func")):
-                if part is not None:
-                    member = part
-                    yield from self.of(part)
-            if isinstance(member, types.FunctionType):
-                if id(member) not in self._seen:
-                    self._seen[id(member)] = member
-                    yield from self._function(member)  # a dataclass's own are of no file
-            else:
+            for function in functions:  # not asked whether they are own: a dataclass's are of no file
+                yield from self._function(function)
+            if not functions:
                 yield from self.of(member)
 
     def _foreign(self, value: Any) -> Iterator[bytes]:
@@ -221,7 +220,8 @@ class _Code:
         """What a pickle would hold: the class (followed, where it is the project's own) and the state."""
         yield from _tag(b"object", type(value).__qualname__.encode())
         try:
-            reduced = value.__reduce_ex__(4)
+            reducer = copyreg.dispatch_table.get(type(value))
+            reduced = reducer(value) if reducer else value.__reduce_ex__(4)
         except Exception:  # a lock, a file, a generator
             return
         if isinstance(reduced, str):
@@ -294,6 +294,22 @@ def _instructions(code: types.CodeType) -> Iterator[bytes]:
                 b"const",
                 f"{type(constant).__name__}:{sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant!r}".encode(),
             )
+
+
+def _functions_of(member: object) -> list[types.FunctionType]:
+    """The functions behind a class's attribute: a method's, or a property's two; none behind plain data."""
+    match member:
+        case types.FunctionType():
+            found: tuple[object, ...] = (member,)
+        case staticmethod() | classmethod():
+            found = (member.__func__,)
+        case property():
+            found = (member.fget, member.fset)
+        case functools.cached_property():
+            found = (member.func,)
+        case _:
+            found = ()
+    return [function for function in found if isinstance(function, types.FunctionType)]
 
 
 def _named(code: types.CodeType, *instructions: str) -> Iterator[str]:

@@ -239,6 +239,22 @@ CHANGED = {
         "class S:\n    def __init__(self, n): self.n = n\ns = S(2)\ndef f(): return s.n\n",
     ),
     "a regular expression": ("import re\nR = re.compile('a')\ndef f(): return R\n", "import re\nR = re.compile('b')\ndef f(): return R\n"),
+    "an enum's value": (
+        "import enum\nclass E(enum.Enum):\n    A = 1\ndef f(): return E.A.value\n",
+        "import enum\nclass E(enum.Enum):\n    A = 2\ndef f(): return E.A.value\n",
+    ),
+    "an enum member's value": (
+        "import enum\nclass E(enum.Enum):\n    A = 1\nB = E.A\ndef f(): return B.value\n",
+        "import enum\nclass E(enum.Enum):\n    A = 2\nB = E.A\ndef f(): return B.value\n",
+    ),
+    "a dataclass's default": (
+        "import dataclasses\n@dataclasses.dataclass\nclass P:\n    n: int = 1\ndef f(): return P().n\n",
+        "import dataclasses\n@dataclasses.dataclass\nclass P:\n    n: int = 2\ndef f(): return P().n\n",
+    ),
+    "a cached property": (
+        "import functools\nclass P:\n    @functools.cached_property\n    def m(self): return 1\ndef f(): return P()\n",
+        "import functools\nclass P:\n    @functools.cached_property\n    def m(self): return 2\ndef f(): return P()\n",
+    ),
     "an array": ("import numpy as np\nA = np.array([1, 2])\ndef f(): return A\n", "import numpy as np\nA = np.array([1, 3])\ndef f(): return A\n"),
     "an array in a dict": ("import numpy as np\nA = {'a': np.array([1, 2])}\ndef f(): return A\n", "import numpy as np\nA = {'a': np.array([1, 3])}\ndef f(): return A\n"),
     "another library": ("import math as m\ndef f(x): return m.floor(x)\n", "import numpy as m\ndef f(x): return m.floor(x)\n"),

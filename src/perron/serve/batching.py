@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from perron.bundle import Bundle
 from perron.errors import DataError
@@ -46,6 +46,15 @@ class _Waiting:
     rows: Sequence[tuple[Any, ...]]
     body: bytes
     future: "asyncio.Future[bytes]"
+
+
+@dataclass(slots=True)
+class _Outputs:
+    """A run's values, probabilities (or None), and the places of values that aren't finite."""
+
+    values: list[Any]
+    shares: list[list[float]] | None
+    bad: list[int]
 
 
 class Batcher:
@@ -118,14 +127,35 @@ class Batcher:
         else:
             self._answer(batch, outputs, rows)
 
-    def _run(self, rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], Any]:
+    def _run(self, rows: Sequence[tuple[Any, ...]]) -> _Outputs:
         values, probabilities = self._bundle.run(self._bundle.packer(rows))
-        finite = np.isfinite(values) if values.dtype.kind == "f" else None
-        bad = None if finite is None or finite.all() else finite
-        return [values.tolist(), None if probabilities is None else probabilities.tolist()], bad
+        plain = values.tolist()
+        bad = [] if values.dtype.kind != "f" else [place for place, value in enumerate(plain) if not isfinite(value)]
+        return _Outputs(plain, None if probabilities is None else probabilities.tolist(), bad)
 
-    def _answer(self, batch: list[_Waiting], outputs: tuple[list[Any], Any], rows: int) -> None:
-        (values, shares), finite = outputs
+    def answer_alone(self, rows: Sequence[tuple[Any, ...]], body: bytes) -> bytes:
+        """The reply to a request that no other one waits beside, at once: without a turn of the loop, or a future.
+
+        Raises:
+            DataError: an answer isn't finite.
+            LedgerError: the log can't be written.
+        """
+        outputs = self._run(rows)
+        if outputs.bad:
+            raise _not_finite(outputs.bad[0])
+        if self._log.is_full:
+            self._log.rotate()
+        reply = self._reply(outputs, 0, len(rows))
+        self._log.append(line(self._now(), self._route, body, reply))
+        self._observe(1, len(rows))
+        return reply
+
+    @property
+    def answers_alone(self) -> bool:
+        """Whether `answer_alone` keeps the promise of the log: not where an answer waits for the disk."""
+        return not self._sync
+
+    def _answer(self, batch: list[_Waiting], outputs: _Outputs, rows: int) -> None:
         try:
             if self._log.is_full and not self._is_syncing:
                 self._log.rotate()
@@ -134,16 +164,11 @@ class Batcher:
             moment, start = self._now(), 0
             for item in batch:
                 end = start + len(item.rows)
-                if finite is not None and not finite[start:end].all():
-                    row = int(np.flatnonzero(~finite[start:end])[0])
-                    _fail(
-                        [item],
-                        DataError(
-                            f"The model's answer to rows[{row}] isn't a finite number; the row lies outside what it can compute."
-                        ),
-                    )
+                bad = next((place for place in outputs.bad if start <= place < end), None)
+                if bad is not None:
+                    _fail([item], _not_finite(bad - start))
                 else:
-                    reply = self._reply(values, shares, start, end)
+                    reply = self._reply(outputs, start, end)
                     lines.append(line(moment, self._route, item.body, reply))
                     answered.append((item, reply))
                 start = end
@@ -161,8 +186,8 @@ class Batcher:
         else:
             _acknowledge(answered)
 
-    def _reply(self, values: list[Any], shares: list[Any] | None, start: int, end: int) -> bytes:
-        new_id = self._log.new_id
+    def _reply(self, outputs: _Outputs, start: int, end: int) -> bytes:
+        new_id, values, shares = self._log.new_id, outputs.values, outputs.shares
         predictions: list[Any]
         if shares is None:
             predictions = [_Value(new_id(), values[place]) for place in range(start, end)]
@@ -204,3 +229,9 @@ def _fail(batch: list[_Waiting], error: Exception) -> None:
     for item in batch:
         if not item.future.done():
             item.future.set_exception(error)
+
+
+def _not_finite(row: int) -> DataError:
+    return DataError(
+        f"The model's answer to rows[{row}] isn't a finite number; the row lies outside what it can compute."
+    )

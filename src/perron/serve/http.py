@@ -31,8 +31,16 @@ class _Http:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._limit = service.settings.max_body_bytes
+        self._under_way = 0
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
+        self._under_way += 1
+        try:
+            await self._answer(scope, protocol)
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, scope: Any, protocol: Any) -> None:
         try:
             if scope.method == "POST" and scope.path == "/v1/predictions":
                 answer = await self._predict(scope.headers, protocol)
@@ -67,7 +75,7 @@ class _Http:
             return self._service.refuse_size()
         else:
             body = await protocol()
-        return await self._service.predict(body)
+        return await self._service.predict(body, is_alone=self._under_way == 1)
 
     async def _read_chunked(self, protocol: Any) -> bytes | None:
         """The body of a request that doesn't say how long it is, or None when it is too long."""

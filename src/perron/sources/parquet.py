@@ -38,9 +38,13 @@ def open_file(path: Path) -> ParquetFile:
     """The file, its schema read.
 
     Raises:
-        SourceError: it isn't a Parquet file, or is cut off.
+        SourceError: it isn't a Parquet file, is cut off, or has a name twice.
     """
     try:
-        return ParquetFile(path, parquet.read_schema(path).names)
+        names = parquet.read_schema(path).names
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(f"{path} isn't a whole Parquet file: {str(error).splitlines()[0]}") from error
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise SourceError(f"{path} names {name!r} twice; rename one.")
+    return ParquetFile(path, names)
