@@ -72,8 +72,17 @@ class Bundle:
         return _open_session(self.path / "model.onnx")
 
     @cached_property
+    def _outputs(self) -> list[str]:
+        return [output.name for output in self._session.get_outputs()]
+
+    @cached_property
+    def _run(self) -> Any:
+        """The session's run, without the wrapper that costs a single row a fifth of its time where that can be left out."""
+        return getattr(self._session, "_sess", self._session).run
+
+    @cached_property
     def has_probabilities(self) -> bool:
-        return len(self._session.get_outputs()) > 1
+        return len(self._outputs) > 1
 
     @cached_property
     def _used(self) -> frozenset[str]:
@@ -86,7 +95,9 @@ class Bundle:
     def run(self, feed: Mapping[str, Any]) -> tuple[Any, Any | None]:
         """Values (n,) and probabilities (n, k) (or None) of raw arrays (n,) by feature."""
         used = self._used
-        found = self._session.run(None, {name: array for name, array in feed.items() if name in used})
+        if len(used) != len(feed):
+            feed = {name: array for name, array in feed.items() if name in used}
+        found = self._run(self._outputs, feed, None)
         return (found[0], found[1]) if len(found) > 1 else (found[0], None)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+OID = b"# branch.oid "
 __all__ = ["Code", "code_of", "environment_of"]
 
 
@@ -47,23 +48,25 @@ def code_of(folder: Path) -> Code:
     Untracked files count as changes unless git ignores them. Without git, or before a first commit,
     the commit is None.
     """
-    commit = _git(folder, "rev-parse", "HEAD")
+    status = _git(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--", ".")
+    entries = (status or b"").split(b"\0")
+    commit = next((e.removeprefix(OID).decode() for e in entries if e.startswith(OID) and b"(initial)" not in e), None)
     if commit is None:
         return Code(None, None)
-    status = _git(folder, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--", ".")
-    if not status:
-        return Code(commit.decode().strip(), None)
+    changes = [entry for entry in entries if entry and not entry.startswith(b"#")]
+    if not changes:
+        return Code(commit, None)
     sha = hashlib.sha256(_git(folder, "diff", "HEAD", "--binary", "--", ".") or b"")
-    for entry in status.split(b"\0"):
-        if entry.startswith(b"?? "):
-            name = entry[3:]
+    top = (_git(folder, "rev-parse", "--show-toplevel") or b"").rstrip(b"\n")
+    for entry in changes:
+        if entry.startswith(b"? "):
+            name = entry[2:]
             sha.update(b"\0" + name + b"\0")
-            top = _git(folder, "rev-parse", "--show-toplevel") or b""
             try:
-                sha.update(Path(os.fsdecode(top.strip()), os.fsdecode(name)).read_bytes())
+                sha.update(Path(os.fsdecode(top), os.fsdecode(name)).read_bytes())
             except OSError:
                 continue  # gone meanwhile, or a link to nowhere: its name counts
-    return Code(commit.decode().strip(), sha.hexdigest())
+    return Code(commit, sha.hexdigest())
 
 
 def _git(folder: Path, *words: str) -> bytes | None:

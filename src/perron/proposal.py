@@ -15,6 +15,7 @@ The rules, over all rows (n), empty cells aside:
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perron.check.table import FALSE, NULLS, TRUE
+from perron.check.table import FALSE, NULLS, TRUE, reads_as
 from perron.contract import Field, Kind, Role, Schema, check_schema
 from perron.errors import DataError, nearest
 from perron.source import Source
@@ -72,7 +73,7 @@ class _Column:
         return self.given if self.values is None else len(self.values)
 
     def add(self, column: pa.Array) -> None:
-        text = _as_text(column)
+        text = _as_text(self.name, column)
         missing = pc.is_in(text, NULLS)
         self.rows += len(text)
         given = text.filter(pc.invert(missing))
@@ -87,7 +88,8 @@ class _Column:
         if self.shapes["number"]:
             numbers = np.asarray(given.cast(pa.float64()))
             self.low, self.high = min(self.low, numbers.min()), max(self.high, numbers.max())
-            steps = np.diff(numbers if self.last is None else np.concatenate([[self.last], numbers]))
+            with np.errstate(over="ignore"):
+                steps = np.diff(numbers if self.last is None else np.concatenate([[self.last], numbers]))
             self.counts_up = self.counts_up and bool((steps == 1).all())
             self.last = float(numbers[-1])
 
@@ -100,9 +102,10 @@ class _Column:
             "bool": lambda: pc.all(pc.is_in(lower, pa.array([*TRUE.to_pylist(), *FALSE.to_pylist()]))).as_py(),
             "zero_one": lambda: pc.all(pc.is_in(given, pa.array(["0", "1"]))).as_py(),
             "whole": lambda: all_match(WHOLE),
-            "number": lambda: all_match(NUMBER),
-            "date": lambda: all_match(DATE),
-            "datetime": lambda: all_match(DATETIME),
+            # The shape alone is not enough: 1e999 is no number, and 2020-02-30 no date.
+            "number": lambda: all_match(NUMBER) and reads_as("float", given),
+            "date": lambda: all_match(DATE) and reads_as("date", given),
+            "datetime": lambda: all_match(DATETIME) and reads_as("datetime", given),
         }
         for shape, test in found.items():
             self.shapes[shape] = self.shapes[shape] and bool(test())
@@ -114,7 +117,7 @@ class _Column:
             self.has_blank = self.has_blank or bool(pc.any(pc.match_substring(given, " ")).as_py())
 
 
-def _as_text(column: pa.Array) -> pa.Array:
+def _as_text(name: str, column: pa.Array) -> pa.Array:
     """Typed columns (Parquet) as their text, so that one set of rules serves; whole floats as whole numbers."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -127,9 +130,13 @@ def _as_text(column: pa.Array) -> pa.Array:
         if whole and small:
             column = column.cast(pa.int64())
     try:
+        if pa.types.is_duration(column.type):
+            raise pa.ArrowNotImplementedError("a number without its unit")
         text = column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"A column of type {column.type} can't be a contract's field; flatten it first.") from error
+        raise DataError(
+            f"The column {name!r} is of type {column.type}, which can't be a contract's field; make it text or a number first."
+        ) from error
     return pc.utf8_trim_whitespace(pc.fill_null(text, ""))
 
 
@@ -166,17 +173,31 @@ def propose(source: Source, name: str, target: str) -> Proposal:
 
 def _field_names(columns: Iterable[str]) -> dict[str, str]:
     """A Python name per column: the column's own where it can be, else its letters and digits joined by `_`."""
-    names: dict[str, str] = {}
+    columns = list(columns)
+    names = {column: column for column in columns if _is_name(column)}
+    taken = set(names)
     for column in columns:
-        name = column
-        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-            name = re.sub(r"\W+", "_", column.lower(), flags=re.ASCII).strip("_") or "column"
+        if column in names:
+            continue
+        name = unicodedata.normalize("NFKC", column)  # what Python makes of a name in source
+        if not _is_name(name):
+            name = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_") or "column"
             name = f"c_{name}" if name[0].isdigit() or keyword.iskeyword(name) else name
         base, number = name, 2
-        while name in names.values():
+        while name in taken:
             name, number = f"{base}_{number}", number + 1
         names[column] = name
+        taken.add(name)
     return names
+
+
+def _is_name(text: str) -> bool:
+    return (
+        text.isidentifier()
+        and not keyword.iskeyword(text)
+        and not text.startswith("_")
+        and unicodedata.is_normalized("NFKC", text)
+    )
 
 
 def _target(column: _Column, names: dict[str, str]) -> tuple[Field, str | None]:
@@ -194,6 +215,8 @@ def _target(column: _Column, names: dict[str, str]) -> tuple[Field, str | None]:
                 f"The target {column.name!r} is text with {column.distinct} different values; choose a number or a class."
             )
         field = replace(field, kind="category", values=tuple(sorted(column.values)))
+    if field.kind == "category" and len(field.values) < 2:  # 0 and -0
+        raise DataError(f"The target {column.name!r} has one value throughout; there is nothing to learn.")
     reason = f"{column.nulls} rows without it will be quarantined" if column.nulls else None
     return replace(field, optional=False, roles=(Role.TARGET,)), reason
 
@@ -230,7 +253,7 @@ def _whole_field(column: _Column, made: Any, is_target: bool) -> tuple[Field, st
     values = column.values
     if values is not None and len(values) <= MOST_CODES and column.given >= ROWS_PER_CODE * len(values):
         return made(
-            "category", values=tuple(sorted(int(value) for value in values))
+            "category", values=tuple(sorted({int(value) for value in values}))
         ), f"{len(values)} different whole numbers: codes"
     all_different = values is not None and len(values) == column.given == column.rows
     if (

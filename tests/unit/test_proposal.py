@@ -182,11 +182,11 @@ def test_a_second_id_is_ignored_and_a_second_date_is_a_feature(tmp_path: Path) -
     ("columns", "names"),
     [
         (["rooms", "größe", "X"], ["rooms", "größe", "X"]),
-        (["Mean Radius", "mean-radius", "mean_radius"], ["mean_radius", "mean_radius_2", "mean_radius_3"]),
+        (["Mean Radius", "mean-radius", "mean_radius"], ["mean_radius_2", "mean_radius_3", "mean_radius"]),
         (["a_b", "a b"], ["a_b", "a_b_2"]),
-        (["a b", "a_b", "a_b_2"], ["a_b", "a_b_2", "a_b_2_2"]),
+        (["a b", "a_b", "a_b_2"], ["a_b_3", "a_b", "a_b_2"]),
         (["class", "None", "import", "Class"], ["c_class", "none", "c_import", "Class"]),
-        (["1st", "2", "_x", "__y__"], ["c_1st", "c_2", "x", "y"]),
+        (["1st", "2", "_x", "__y__"], ["c_1st", "c_2", "x", "y_2"]),
         (["☂", "日本 語", "%"], ["column", "column_2", "column_3"]),
         (["ﬁx", "x²", "ª"], None),
         (["pn", "float", "Literal", "date"], ["pn", "float", "Literal", "date"]),
@@ -358,7 +358,7 @@ def test_the_contract_proposed_for_typed_columns_accepts_every_row(
     for name in ("a", "id", "c"):
         cells = data.draw(st.lists(st.none() | data.draw(TYPED), min_size=1, max_size=4))
         columns[name] = pa.array([cells[n % len(cells)] for n in range(rows)])
-        if data.draw(st.booleans()) and not pa.types.is_decimal(columns[name].type):
+        if data.draw(st.booleans()) and pa.types.is_string(columns[name].type):
             columns[name] = columns[name].dictionary_encode()
     columns["x"] = pa.array(["a b", "c d"] * (rows // 2) + ["a b"] * (rows % 2))
     columns["y"] = pa.array([n * 1.5 for n in range(rows)])

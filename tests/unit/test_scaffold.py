@@ -1,5 +1,6 @@
 """The files of a new project: system.py runs, is short and formatted, and means what was proposed."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -81,36 +82,30 @@ ODD = ['"', "'", "it's", 'say "hi"', "both ' and \"", "\\", "a\nb", "tab\t", "\x
        "\U0001f600", "\xa0", "\ufeff", "{x}", "%s", "#", "x" * 120, "\\N{DASH}", '"""', "\x7f", "\u200f"]  # fmt: skip
 
 
-@pytest.mark.parametrize("optional", [False, True])
-@pytest.mark.parametrize("count", [2, 3, 8, 25])
-@pytest.mark.parametrize("role", [None, Role.TARGET, Role.IGNORE])
-@pytest.mark.parametrize("column", ["x", "the x", LONG])
-def test_categories_of_any_text_and_length_are_written_as_ruff_would(
-    tmp_path: Path, optional: bool, count: int, role: Role | None, column: str
-) -> None:
-    optional = optional and role is not Role.TARGET
-    field = Field(name="x", kind="category", column=column, optional=optional, values=tuple(ODD[:count]), roles=(role,) if role else ())  # fmt: skip
-    codes = Field(name="codes", kind="category", column="codes", optional=optional, values=tuple(range(10**6, 10**6 + count)))  # fmt: skip
-    short = Field(name="short", kind="category", column=column + " 2", optional=optional, values=("a", "b"))
-    number = Field(name="number", kind="float", column=column + " 3", optional=optional, ge=0)
-    others = (codes, short, number)
-    target = () if role is Role.TARGET else (Field(name="y", kind="float", column="y", roles=(Role.TARGET,)),)
-    proposal = Proposal(
-        Schema("Rows", None, (field, *others, *target)), 10, {"codes": f"{count} codes", "short": "why"}
-    )
-    text = system_file("rows", proposal, "rows.csv")
-    means_the_same(text, proposal.schema)
-    FORMATTED.append(text)
-
-
-FORMATTED: list[str] = []
-
-
-def test_all_of_these_are_formatted(tmp_path: Path) -> None:
-    """After the test above, which collects them: one process of ruff for all."""
-    if not FORMATTED:
-        pytest.skip("runs after the test that collects them")
-    assert unformatted(FORMATTED, tmp_path) == ""
+def test_categories_of_any_text_and_length_are_written_as_ruff_would(tmp_path: Path) -> None:
+    texts = []
+    for optional, count, role, column in itertools.product(
+        (False, True), (2, 3, 8, len(ODD)), (None, Role.TARGET, Role.IGNORE), ("x", "the x", LONG)
+    ):
+        may_lack = optional and role is not Role.TARGET
+        roles = (role,) if role else ()
+        values = tuple(range(10**6, 10**6 + count))
+        fields = [
+            Field(name="x", kind="category", column=column, optional=may_lack, values=tuple(ODD[:count]), roles=roles),
+            Field(name="codes", kind="category", column="codes", optional=optional, values=values),
+            Field(name="short", kind="category", column=f"{column} 2", optional=optional, values=("a", "b")),
+            Field(name="number", kind="float", column=f"{column} 3", optional=optional, ge=0),
+            Field(name="x" * 90, kind="float", column=f"{column} 4", optional=optional),
+            Field(name="x" * 93, kind="category", column="z", optional=optional, values=values),
+            Field(name="x" * 120, kind="float", column="zz", optional=optional),
+        ]
+        if role is not Role.TARGET:
+            fields.append(Field(name="y", kind="float", column="y", roles=(Role.TARGET,)))
+        reasons = {"codes": f"{count} codes", "short": "why", "number": "w" * 60}
+        proposal = Proposal(Schema("Rows", None, tuple(fields)), 10, reasons)
+        texts.append(system_file("rows", proposal, "rows.csv"))
+        means_the_same(texts[-1], proposal.schema)
+    assert unformatted(texts, tmp_path) == ""
 
 
 @pytest.mark.parametrize("source", ["rows.csv", 'a "b".csv', "C:\\data\\new.csv", "it's.csv", "a\nb.csv", "x" * 150, "é☂", '"', "a\\"])  # fmt: skip

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from perron.check import WHOLE_SHARE, WHOLE_TOLERANCE, Fault, bound_of, full_match
-from perron.contract import INT_MAX, INT_MIN, Field, Schema
+from perron.contract import INT_MAX, INT_MIN, Field, Kind, Schema
 from perron.errors import DataError
 
-__all__ = ["Chunk", "Report", "TableCheck", "arrow_schema"]
+__all__ = ["Chunk", "Report", "TableCheck", "arrow_schema", "reads_as"]
 
 NULLS = pa.array(["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"])
 TRUE, FALSE = pa.array(["true", "t", "yes", "y", "1"]), pa.array(["false", "f", "no", "n", "0"])
@@ -349,6 +349,11 @@ def _by_pandas(raw: pa.Array, shape: str) -> Any:
 
 
 _CASTS = {"float": _floats, "int": _ints, "bool": _bools, "date": _dates, "datetime": _moments}
+
+
+def reads_as(kind: Kind, text: pa.Array) -> bool:
+    """Whether every text, trimmed and none of them null, is a value of that kind (float, int, bool, date or datetime)."""
+    return bool(_CASTS[kind](text, True).null_count == 0)
 
 
 def _broken(f: Field, values: pa.Array) -> Iterator[tuple[str, Any]]:

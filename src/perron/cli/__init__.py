@@ -1,5 +1,6 @@
 """The `perron` command: one file per verb, each of which parses, calls the library and prints."""
 
+import gc
 import os
 import sys
 
@@ -13,6 +14,7 @@ MISTAKE, REFUSED, INTERRUPTED, BROKEN = 1, 3, 130, 70
 
 def main() -> None:
     """Runs the command line and exits; a user's mistake is one line on standard error, never a traceback."""
+    gc.disable()  # until the imports are done (`shared.resume_collection`): it costs a cached run a tenth
     from perron.cli.app import app
 
     try:

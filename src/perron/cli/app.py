@@ -1,20 +1,42 @@
 """The verbs and their order in `perron --help`, grouped by the ten components."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from perron.cli import demo, init, models, outcome, predict, promote, run, runs, serve, trace
 
 __all__ = ["app"]
 
+
+class _Grouped(TyperGroup):
+    """Lists the verbs by their group, each with its whole first sentence.
+
+    Plain text on purpose: the boxes of rich take longer to load than everything else that help needs.
+    """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            assert command is not None
+            first, _, _ = (command.help or "").partition("\n\n")
+            groups.setdefault(str(getattr(command, "rich_help_panel", "")), []).append((name, " ".join(first.split())))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+
 app = typer.Typer(
     name="perron",
+    cls=_Grouped,
     help="Declare a machine learning system once; everything else is derived from it and stays in step.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -18,6 +18,7 @@ def demo(
     from perron.cli.progress import Progress
     from perron.demonstration import demonstrate
 
+    shared.resume_collection()
     started = time.perf_counter()
 
     def tell(stage: str) -> None:

@@ -22,6 +22,7 @@ def init(
     """Begin a project from a table: a contract inferred from the data, and a system that runs as it is."""
     from perron.start import start_project
 
+    shared.resume_collection()
     made = start_project(Path(name), source, target, begin_git="outside" if git else "never")
     if as_json:
         shared.print_json(made.to_json())

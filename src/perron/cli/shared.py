@@ -1,5 +1,6 @@
 """What several verbs share: their common options, the project that they work in, and how they print."""
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -41,7 +42,14 @@ def open_project(start: Path) -> "Project":
     """The project around a folder, without loading its system."""
     from perron.project import Project
 
+    resume_collection()
     return Project.open(project_folder(start))
+
+
+def resume_collection() -> None:
+    """Lets Python collect garbage again, after the imports, which leave none."""
+    gc.freeze()
+    gc.enable()
 
 
 def open_system(start: Path) -> "tuple[Project, System]":

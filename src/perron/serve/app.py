@@ -5,6 +5,7 @@ adapters (`perron.serve.http`) only translate.
 """
 
 import asyncio
+import gc
 import importlib.resources
 import re
 import time
@@ -78,6 +79,8 @@ class Service:
             bundle, version, self._log, route=settings.route, sync=settings.sync, observe=self._numbers.batch
         )
         bundle.predict(bundle.sample["rows"])  # warm before the first request comes
+        gc.collect()
+        gc.freeze()  # what serving keeps for ever is never looked at again: no pauses for it
         self.is_ready = True
 
     async def predict(self, body: bytes, *, is_alone: bool = False) -> Answer:

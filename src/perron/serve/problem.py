@@ -1,6 +1,5 @@
 """What went wrong in; a problem (RFC 9457) as the answer out."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,14 +20,13 @@ TITLES = {
 encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """An answer, whatever the protocol: HTTP's status, the body, its type, and further headers."""
 
     status: int
     body: bytes
     content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = field(default=())
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

@@ -1,6 +1,9 @@
 """A proposed contract in; the files of a new project out: system.py, pyproject.toml, .gitignore, README.md."""
 
+import keyword
 import re
+import unicodedata
+from dataclasses import dataclass
 
 from perron.contract import Field, Role, format_number
 from perron.proposal import Proposal
@@ -30,7 +33,7 @@ def project_files(name: str, proposal: Proposal, source: str, version: str) -> d
 def class_name(name: str) -> str:
     """The contract's class for a system: `house-prices` gives `HousePrices`."""
     made = "".join(part.capitalize() for part in re.split(r"[^a-z0-9]+", name) if part)
-    return made if made[:1].isalpha() else f"Rows{made}"
+    return made if made[:1].isalpha() and not keyword.iskeyword(made) else f"Rows{made}"
 
 
 def system_file(name: str, proposal: Proposal, source: str) -> str:
@@ -47,46 +50,99 @@ def system_file(name: str, proposal: Proposal, source: str) -> str:
         standard.append(f"from typing import {', '.join(typing)}")
     imports = "\n".join(standard) + "\n\n" if standard else ""
     schema = proposal.schema
+    system = _Group("pn.System(", (_literal(name), schema.name, f"source={_literal(source)}"), ")")
     return (
         f'"""The system {name}: what is declared here, everything else is derived from."""\n\n'
         f"{imports}import perron as pn\n\n\n"
         f"class {schema.name}(pn.Contract):\n"
-        f'    """A row of {_escape(source)}."""\n\n'
+        f'    """A row of {_escape(source, chr(34) if chr(34) * 3 in source else "")}."""\n\n'
         f"{body}\n\n\n"
-        f'system = pn.System("{name}", {schema.name}, source="{_escape(source)}")\n'
+        f"system = {_print(system, 0, len('system = '), 0)}\n"
     )
 
 
+@dataclass(frozen=True)
+class _Group:
+    """An expression in brackets, which can be broken over lines between its items."""
+
+    opening: str
+    items: "tuple[str | _Group, ...]"
+    closing: str
+
+    def __str__(self) -> str:
+        return self.opening + ", ".join(map(str, self.items)) + self.closing
+
+
 def _field_line(field: Field, reason: str | None) -> str:
-    line = f"    {field.name}: {_annotation(field, ', '.join(map(_literal, field.values)))}"
-    if reason and len(line) + len(reason) + 4 <= WIDTH:
+    begin = f"    {field.name}: "
+    base, end = _annotation(field), " | None" if field.optional else ""
+    line = f"{begin}{base}{end}"
+    if reason and _width(line) + len(reason) + 4 <= WIDTH:
         return f"{line}  # {reason}"
-    if len(line) > WIDTH and field.values:
-        values = "".join(f"\n        {_literal(value)}," for value in field.values)
-        return f"    {field.name}: {_annotation(field, values + chr(10) + '    ')}"
-    return line
+    if _width(line) <= WIDTH:
+        return line
+    inner = f"{base}{end}"
+    if 8 + _width(inner) > WIDTH and isinstance(base, _Group):
+        inner = _print(base, 8, WIDTH, 0) + (f"\n        {end.strip()}" if end else "")
+    helps = isinstance(base, _Group) and _width(begin + base.opening) > WIDTH > _width(begin)
+    if field.optional or (helps and all(_width(part) <= WIDTH for part in f"        {inner}".split("\n"))):
+        return f"{begin}(\n        {inner}\n    )"
+    return begin + _print(base, 4, _width(begin), 0)
 
 
-def _annotation(field: Field, values: str) -> str:
-    base = {"text": "str", "category": f"Literal[{values}]"}.get(field.kind, field.kind)
-    notes = [
+def _print(item: str | _Group, indent: int, column: int, after: int) -> str:
+    """The expression as Ruff and Black lay it out, begun at that column, with `after` more characters on its last line."""
+    flat = str(item)
+    if isinstance(item, str) or column + _width(flat) + after <= WIDTH:
+        return flat
+    inner, outer = "\n" + " " * (indent + 4), "\n" + " " * indent
+    body = ", ".join(map(str, item.items))
+    if indent + 4 + _width(body) <= WIDTH or len(item.items) == 1:
+        return item.opening + inner + body + outer + item.closing
+    lines = (inner + _print(part, indent + 4, indent + 4, 1) + "," for part in item.items)
+    return item.opening + "".join(lines) + outer + item.closing
+
+
+def _annotation(field: Field) -> str | _Group:
+    base: str | _Group = "str" if field.kind == "text" else field.kind
+    if field.kind == "category":
+        base = _Group("Literal[", tuple(map(_literal, field.values)), "]")
+    notes: list[str | _Group] = [
         f"pn.{code.capitalize()}({format_number(getattr(field, code))})"
         for code in ("ge", "gt", "le", "lt")
         if getattr(field, code) is not None
     ]
     if field.column != field.name:
-        notes.append(f"pn.Column({_literal(field.column)})")
+        notes.append(_Group("pn.Column(", (_literal(field.column),), ")"))
     notes += [f"pn.{role.value.capitalize()}" for role in field.roles]
-    annotation = f"Annotated[{base}, {', '.join(notes)}]" if notes else base
-    return f"{annotation} | None" if field.optional else annotation
+    return _Group("Annotated[", (base, *notes), "]") if notes else base
 
 
 def _literal(value: object) -> str:
-    return f'"{_escape(value)}"' if isinstance(value, str) else str(value)
+    """The value as Ruff and Black write it: in double quotes unless single ones need fewer escapes."""
+    if not isinstance(value, str):
+        return str(value)
+    quote = "'" if value.count('"') > value.count("'") else '"'
+    return quote + _escape(value, quote) + quote
 
 
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+def _escape(text: str, quotes: str) -> str:
+    """The text within a literal: the quotes and whatever can't be seen (controls, odd spaces, directions) escaped."""
+    made = []
+    for char in text:
+        if char in quotes or char == "\\":
+            made.append("\\" + char)
+        elif char != " " and unicodedata.category(char)[0] in "CZ":
+            made.append(char.encode("unicode_escape").decode())
+        else:
+            made.append(char)
+    return "".join(made)
+
+
+def _width(text: str) -> int:
+    """In columns of a terminal, as Ruff counts: wide characters are two, accents that combine none."""
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.category(char) in ("Mn", "Me") for char in text)
 
 
 def _pyproject(name: str, version: str) -> str:
