@@ -4,6 +4,7 @@ gates=[pn.gate("rmse", at_most=60_000), pn.gate.no_worse_than_champion("rmse")]
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,7 +30,7 @@ class Gate:
         words = f"{self.metric} {self.rule.replace('_', ' ')}"
         if self.rule in ("at_most", "at_least"):
             return f"{words} {format_number(self.limit)}"
-        return words + (f" by more than {format_number(self.limit * 100)} %" if self.limit else "")
+        return words + (f" by more than {format_number(round(self.limit * 100, 10))} %" if self.limit else "")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class _GateMaker:
         if (at_most is None) == (at_least is None):
             raise DeclarationError(f"The gate on {name} needs either at_most or at_least.")
         limit = at_most if at_most is not None else at_least
-        if not isinstance(limit, int | float) or isinstance(limit, bool) or not math.isfinite(limit):
+        if not isinstance(limit, int | float) or isinstance(limit, bool) or not abs(limit) <= sys.float_info.max:
             raise DeclarationError(f"The gate on {name} has the limit {limit!r}; give a finite number.")
         return Gate(name, "at_most" if at_most is not None else "at_least", float(limit))
 
@@ -85,7 +86,7 @@ class _GateMaker:
     @staticmethod
     def _relative(name: str, rule: Any, tolerance: float) -> Gate:
         metric(name)
-        if not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+        if not isinstance(tolerance, int | float) or not 0 <= tolerance <= sys.float_info.max:
             raise DeclarationError(
                 f"The gate on {name} has the tolerance {tolerance!r}; give a share ≥ 0, such as 0.01."
             )

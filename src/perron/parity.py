@@ -55,8 +55,9 @@ def compare(expected: tuple[Any, Any | None], got: tuple[Any, Any | None], *, is
     if not is_classification:
         a, b = values.astype(float), other.astype(float)
         size = np.abs(a[np.isfinite(a)])
-        scale = max(1e-3 * float(size.mean()) if size.size else 0.0, 1e-300)
-        error = np.where(a == b, 0.0, np.abs(b - a) / np.maximum(np.abs(a), scale))
+        scale = max(1e-3 * float((size / max(size.size, 1)).sum()), 1e-300)  # a sum of the largest would be infinite
+        with np.errstate(invalid="ignore", over="ignore"):  # of infinities
+            error = np.where(a == b, 0.0, np.abs(b - a) / np.maximum(np.abs(a), scale))
         error = np.where(np.isnan(a) & np.isnan(b), 0.0, np.where(np.isnan(error), np.inf, error))
         return Parity(len(a), float(error.max(initial=0.0)), None, _worst(error, a.tolist(), b.tolist()))
     equal = values == other

@@ -10,6 +10,7 @@ A segment of a batch is a Parquet file with the same header in its metadata. A p
 with its segment's name. A last line without its end was never acknowledged, and counts as absent.
 """
 
+import errno
 import json
 import mmap
 import os
@@ -80,13 +81,16 @@ class PredictionLog:
         segment = new_segment_name()
         header = {"format": FORMAT, "started": _now(), **self._header}
         data = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        path, opened = self._folder / f"{segment}.jsonl", -1
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"{segment}.jsonl"
             opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
-            os.write(opened, data)
+            _write(opened, data)
             _sync_folder(self._folder)
         except OSError as error:
+            if opened >= 0:
+                os.close(opened)
+                path.unlink(missing_ok=True)
             raise LedgerError(f"The prediction log {self._folder} can't be written: {error.strerror}.") from error
         if self._file >= 0:
             os.fsync(self._file)
@@ -101,9 +105,7 @@ class PredictionLog:
             LedgerError: they can't be written (a full disk); what was written of them is taken back.
         """
         try:
-            written = os.write(self._file, lines)
-            if written != len(lines):
-                raise OSError(28, "No space left on device")
+            _write(self._file, lines)
         except OSError as error:
             os.ftruncate(self._file, self._size)
             raise LedgerError(f"The prediction log {self._folder} can't be written: {error.strerror}.") from error
@@ -130,6 +132,11 @@ class PredictionLog:
             os.fsync(self._file)
             os.close(self._file)
             self._file = -1
+
+
+def _write(file: int, data: bytes) -> None:
+    if os.write(file, data) != len(data):  # the disk took a part
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -46,7 +46,7 @@ def stratified(test: float = 0.2, seed: int = 42) -> Split:
 def by_time(test: float = 0.2) -> Split:
     """A split at a moment: the newest rows by the contract's Time field are the test rows.
 
-    Rows of one moment stay together, so that no moment is in both parts.
+    Rows of one moment stay together, so that no moment is in both parts; rows without one are train rows.
 
     Raises:
         DeclarationError: a share that leaves one part empty.
@@ -80,10 +80,12 @@ def split_rows(split: Split, table: "pa.Table", schema: Schema) -> Any:
     if split.kind == "by_time":
         time = schema.with_role(Role.TIME)
         assert time is not None  # System refuses a split by time without a Time field
-        moments = table[time.name].to_pandas().to_numpy()
-        ordered = np.sort(moments)
-        border = ordered[rows - wanted]
-        is_test = moments >= border
+        column = table[time.name]
+        moments = column.drop_null().to_pandas().to_numpy()
+        if not moments.size:
+            raise DataError(f"No row has a {time.name}, so none is the newest; bring moments, or split at random.")
+        border = np.sort(moments)[max(moments.size - wanted, 0)]
+        is_test[np.asarray(column.is_valid())] = moments >= border
         if is_test.all():
             raise DataError(
                 f"All of the newest {split.test:.0%} of the rows share the moment {border}; a split by time leaves no train rows."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import onnxruntime
 import pytest
 from openapi_spec_validator import validate
 from prometheus_client.parser import text_string_to_metric_families
@@ -201,10 +202,12 @@ def test_the_openapi_document_is_valid_and_says_what_the_contract_says(address: 
     assert post(address, json.dumps(example)).status_code == 200
 
 
-def test_pages_of_the_operator(address: str) -> None:
+def test_pages_of_the_operator(address: str, project: Path) -> None:
     assert httpx.get(f"{address}/health/live").json() == {"status": "live"}
     assert httpx.get(f"{address}/health/ready").json() == {"status": "ready"}
     facts = httpx.get(f"{address}/v1/model").json()
+    graph = onnxruntime.InferenceSession(next((project / ".perron" / "bundles").glob("*/model.onnx")))
+    assert facts["inputs"] == [{"name": i.name, "type": i.type, "shape": i.shape} for i in graph.get_inputs()]
     assert facts["name"] == "things" and facts["parity"]["labels_equal"] is True and "log_loss" in facts["metrics"]
     families = {family.name: family for family in text_string_to_metric_families(httpx.get(f"{address}/metrics").text)}
     assert families["perron_predictions"].samples[0].value > 0

@@ -18,7 +18,7 @@ def main() -> None:
     from perron.cli.app import app
 
     try:
-        app(standalone_mode=True)
+        app(prog_name="perron", standalone_mode=True)
     except PerronError as error:
         _fail(str(error), MISTAKE)
     except KeyboardInterrupt:

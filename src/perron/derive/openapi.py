@@ -157,6 +157,7 @@ def _schemas(
             ("name", "version", "bundle", "task", "metrics"),
             name=text, version=whole, bundle=text, task={"enum": ["regression", "classification"]}, classes={"type": ["array", "null"]},
             metrics={"type": "object", "additionalProperties": number}, baseline={"type": "object", "additionalProperties": number}, parity={"type": "object"}, lineage={"type": "object"}, contract={"type": "object"},
+            inputs={"type": "array", "description": "Of the bundle's graph.", "items": _object(name=text, type=text, shape={"type": "array"})},
         ),
         "Health": _object(status=text),
         "Problem": {

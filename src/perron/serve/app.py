@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from perron import predictions
 from perron.bundle import Bundle
 from perron.check.request import Decoder, Rejection
+from perron.derive.onnx import inputs
 from perron.derive.openapi import openapi
 from perron.errors import DataError, LedgerError, NotFound
 from perron.predictions import PredictionLog
@@ -166,6 +167,9 @@ class Service:
             "bundle": self.bundle.digest,
             **{key: manifest[key] for key in kept},
             "contract": self.bundle.schema.to_json(),
+            "inputs": [
+                {"name": given.name, "type": given.onnx_type, "shape": ["N"]} for given in inputs(self.bundle.schema)
+            ],
         }
 
     def _openapi(self) -> dict[str, Any]:
