@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-HOUSING_COLUMNS = ["longitude", "latitude", "housing_median_age", "total_rooms", "total_bedrooms", "population", "households", "median_income", "ocean_proximity", "median_house_value"]
+HOUSING_COLUMNS = [
+    "longitude",
+    "latitude",
+    "housing_median_age",
+    "total_rooms",
+    "total_bedrooms",
+    "population",
+    "households",
+    "median_income",
+    "ocean_proximity",
+    "median_house_value",
+]
 
 
 def need(tool: str) -> str:

@@ -238,7 +238,7 @@ def _find_row(path: Path, prediction: str, number: int) -> Recorded | None:
         first = 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
-            if number - 1 < first + rows:
+            if first <= number - 1 < first + rows:
                 row = file.read_row_group(group).slice(number - 1 - first, 1).to_pylist()[0]
                 if row["id"] != prediction:
                     return None

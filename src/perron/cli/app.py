@@ -28,7 +28,6 @@ class _Grouped(TyperGroup):
                 formatter.write_dl(rows)
 
 
-
 app = typer.Typer(
     name="perron",
     cls=_Grouped,
