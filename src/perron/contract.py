@@ -30,7 +30,19 @@ import annotated_types as at
 from perron.digest import digest
 from perron.errors import ContractError, nearest
 
-__all__ = ["Column", "Contract", "Field", "Kind", "Pattern", "Role", "Schema", "Unit", "schema_of"]
+__all__ = [
+    "Column",
+    "Contract",
+    "Field",
+    "Kind",
+    "Pattern",
+    "Role",
+    "Schema",
+    "Unit",
+    "check_schema",
+    "format_number",
+    "schema_of",
+]
 
 FORMAT = 1
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1

@@ -20,6 +20,22 @@ assigned by the command line and the server, not here.
 import difflib
 from collections.abc import Iterable
 
+__all__ = [
+    "BundleError",
+    "ContractError",
+    "DataError",
+    "DeclarationError",
+    "FeatureError",
+    "LedgerError",
+    "MissingPackage",
+    "ModelError",
+    "NotFound",
+    "ParityError",
+    "PerronError",
+    "SourceError",
+    "nearest",
+]
+
 
 class PerronError(Exception):
     """Base of every error that a user can mend; `str(error)` is one line."""

@@ -13,7 +13,7 @@ from perron.contract import format_number
 from perron.errors import DeclarationError
 from perron.metrics import metric
 
-__all__ = ["Gate", "Verdict", "gate"]
+__all__ = ["Gate", "Verdict", "gate", "judge_gate"]
 
 
 @dataclass(frozen=True)

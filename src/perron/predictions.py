@@ -25,7 +25,7 @@ from typing import Any
 
 from perron.errors import LedgerError, NotFound
 
-__all__ = ["PredictionLog", "Recorded", "find", "iterate", "new_segment_name"]
+__all__ = ["IdMaker", "PredictionLog", "Recorded", "find", "iterate", "line", "new_segment_name"]
 
 FORMAT = 1
 SEGMENT_BYTES = 64 << 20

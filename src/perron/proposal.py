@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perron.check.table import FALSE, NULLS, TRUE, reads_as
+from perron.check.table import FALSE, NULLS, TRUE, float_text, reads_as
 from perron.contract import Field, Kind, Role, Schema, check_schema
 from perron.errors import DataError, nearest
 from perron.source import Source
@@ -129,6 +129,8 @@ def _as_text(name: str, column: pa.Array) -> pa.Array:
         small = pc.all(pc.fill_null(pc.less(pc.abs(column), 1e15), True)).as_py()
         if whole and small:
             column = column.cast(pa.int64())
+        elif pc.any(pc.is_inf(column)).as_py():  # which no number may be: such a column is text
+            column = float_text(column)
     try:
         if pa.types.is_duration(column.type):
             raise pa.ArrowNotImplementedError("a number without its unit")

@@ -9,7 +9,7 @@ from perron.errors import DataError, DeclarationError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Split", "by_time", "random", "stratified"]
+__all__ = ["Split", "by_time", "random", "split_rows", "stratified"]
 
 
 @dataclass(frozen=True)

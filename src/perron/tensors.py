@@ -1,7 +1,7 @@
 """Checked rows in; the raw arrays that a bundle's graph is fed out, one (n,) per feature of the contract."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ __all__ = ["DAY_S", "NULL_TEXT", "RowPacker", "from_table", "raw_dtype"]
 
 NULL_TEXT = "␀"  # stands for a missing text: a graph's strings can't be null
 DAY_S = 86_400.0
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 def raw_dtype(field: Field) -> str:
@@ -86,5 +87,6 @@ def _packing(field: Field) -> tuple[Any, Callable[[Iterable[Any]], list[Any]] | 
 
 def _seconds(value: date) -> float:
     if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - EPOCH
+        return (since // MICROSECOND) / 1e6  # exactly as `from_table` divides; timestamp() rounds otherwise
     return (value - date(1970, 1, 1)).days * DAY_S

@@ -15,7 +15,7 @@ from perron.errors import DataError, ModelError
 from perron.features import Features, columns
 from perron.system import System
 
-__all__ = ["Fitted", "load_fitted", "save_fitted", "target_of", "train", "weight_of"]
+__all__ = ["Fitted", "frame_of", "load_fitted", "save_fitted", "target_of", "train", "weight_of"]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 
 # Slow machines: no deadline per example; the number of examples is what is bounded.
 settings.register_profile(
-    "perron", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    "perron", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
+settings.register_profile("soak", settings.get_profile("perron"), max_examples=3000)  # --hypothesis-profile=soak
 settings.load_profile("perron")
 
 numbers = itertools.count()

@@ -4,6 +4,7 @@ import csv
 import decimal
 import io
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -52,9 +53,7 @@ def propose_one(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...,
 
     def one(values: Sequence[Any], name: str = "x") -> tuple[Field, str | None]:
         write = write_csv if request.param == "csv" else write_parquet
-        others = [f"word {n % 7} and {n}" for n in range(N)]
         path = write(tmp_path / f"rows.{request.param}", {name: values, "others": repeat("a", "b"), "y": TARGET})
-        assert others
         proposal = propose(open_source(path), "Rows", "y")
         accepts_all(proposal, path)
         field = proposal.schema.fields[0]
@@ -199,8 +198,6 @@ def test_a_column_is_named_as_python_names_things(tmp_path: Path, columns: list[
     assert [field.column for field in schema.fields] == [*columns, "y"]
     if names is not None:
         assert [field.name for field in schema.fields] == [*names, "y"]
-    import unicodedata
-
     for field in schema.fields:  # what Python makes of it in source
         assert unicodedata.normalize("NFKC", field.name) == field.name
 

@@ -13,6 +13,7 @@ import perron
 ROOT = Path(perron.__file__).parent
 FOLDERS = {"sources", "models", "derive", "serve", "ship", "cli", "runners", "pages", "tune"}
 ALLOWED = {("serve", "derive")}  # folder → folder; cli may import all
+# Modules that have no list yet, or not a whole one; strict, so that each goes from here when it has.
 HEAVY = {"pandas", "pyarrow", "sklearn", "lightgbm", "onnx", "ndonnx", "spox", "sqlalchemy", "matplotlib", "scipy"}
 
 
@@ -77,7 +78,7 @@ def test_a_name_that_perron_does_not_have_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "perron.__main__"])
 def test_a_module_lists_what_it_offers(name: str) -> None:
-    """What is listed is there, and a public function or class that others of perron don't use is listed."""
+    """What is listed is there, and every public function and class that is defined there is listed."""
     tree = TREES[name]
     defined = {
         node.name
@@ -101,7 +102,7 @@ def test_a_module_says_what_goes_in_and_out(name: str) -> None:
 # ------------------------------------------------------------------ who imports whom
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if room(name) is None])
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name) is None and name != "perron.__main__"])
 def test_the_spine_imports_no_folder(name: str) -> None:
     assert {other for other in imports(name, top_only=False) if room(other)} == set()
 
@@ -133,7 +134,7 @@ def test_the_walk_sees_imports() -> None:
     """The laws above hold because imports are seen, not because none are."""
     assert "perron.derive.openapi" in imports("perron.serve.app", top_only=True)
     assert "perron.contract" in imports("perron.check", top_only=True)
-    assert any(room(other) for other in imports("perron.cli.app", top_only=False)) or len(MODULES) > 30
+    assert "perron.cli.app" in imports("perron.cli", top_only=False)
 
 
 # ------------------------------------------------------------------ how light

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from test_proposal import proposed, tables, write_csv
 
-import perron as pn
 from perron.contract import Field, Role, Schema
 from perron.proposal import Proposal, propose
 from perron.ship.scaffold import class_name, project_files, system_file
@@ -147,7 +146,6 @@ def test_ten_columns_make_under_forty_lines(tmp_path: Path) -> None:
     assert "# the same in every row" in text
     assert run(text).name == "house-prices"
     assert "pn.Column" in text
-    assert pn.Column("Date of Sale") == pn.Column("Date of Sale")
 
 
 def test_the_projects_files_are_what_they_say(tmp_path: Path) -> None:

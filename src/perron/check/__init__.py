@@ -19,7 +19,19 @@ from typing import Any
 from perron.contract import INT_MAX, INT_MIN, Field
 from perron.errors import nearest
 
-__all__ = ["Fault", "judge", "judge_row", "parse"]
+__all__ = [
+    "ABSENT",
+    "Absent",
+    "Fault",
+    "as_utc",
+    "bound_of",
+    "full_match",
+    "is_multiple",
+    "judge",
+    "judge_row",
+    "parse",
+    "show",
+]
 
 COMPARISONS = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
 # How far a quotient of floats may lie from a whole number: 0.3 is a multiple of 0.1. The share is of

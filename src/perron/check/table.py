@@ -23,7 +23,7 @@ from perron.check import WHOLE_SHARE, WHOLE_TOLERANCE, Fault, bound_of, full_mat
 from perron.contract import INT_MAX, INT_MIN, Field, Kind, Schema
 from perron.errors import DataError
 
-__all__ = ["Chunk", "Report", "TableCheck", "arrow_schema", "reads_as"]
+__all__ = ["Chunk", "Report", "TableCheck", "arrow_schema", "float_text", "reads_as"]
 
 NULLS = pa.array(["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"])
 TRUE, FALSE = pa.array(["true", "t", "yes", "y", "1"]), pa.array(["false", "f", "no", "n", "0"])
@@ -218,13 +218,7 @@ def _read(f: Field, raw: pa.Array) -> tuple[pa.Array, Any]:
 
 def _read_text(f: Field, raw: pa.Array, is_text: bool) -> tuple[pa.Array, Any]:
     if not is_text:
-        if pa.types.is_floating(raw.type):  # 1.0 of a column of codes with nulls is "1"
-            whole = pd.Series(raw.to_pandas())
-            raw = pa.array(
-                [None if pd.isna(v) else str(int(v)) if float(v).is_integer() else str(v) for v in whole], pa.string()
-            )
-        else:
-            raw = raw.cast(pa.string())
+        raw = float_text(raw) if pa.types.is_floating(raw.type) else raw.cast(pa.string())
     nulls = (
         NULLS.filter(pc.invert(pc.is_in(NULLS, pa.array(list(f.values), pa.string())))) if f.values else pa.array([""])
     )
@@ -232,6 +226,17 @@ def _read_text(f: Field, raw: pa.Array, is_text: bool) -> tuple[pa.Array, Any]:
         raw = pc.if_else(pc.is_in(raw, pa.array(list(f.values), pa.string())), raw, pc.utf8_trim_whitespace(raw))
     values = pc.if_else(pc.is_in(raw, nulls), pa.scalar(None, pa.string()), raw)
     return values, np.zeros(len(raw), bool)
+
+
+def float_text(column: pa.Array) -> pa.Array:
+    """Numbers as text, where a contract says that they are: 1.0 of a column of codes with nulls is "1"; NaN is null."""
+    return pa.array(
+        [
+            None if v is None or math.isnan(v) else str(int(v)) if v.is_integer() else str(v)
+            for v in column.cast(pa.float64()).to_pylist()
+        ],
+        pa.string(),
+    )
 
 
 def _floats(raw: pa.Array, is_text: bool) -> pa.Array:

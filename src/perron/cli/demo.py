@@ -8,6 +8,8 @@ import typer
 
 from perron.cli import shared
 
+__all__ = ["demo"]
+
 
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the project is written.")] = Path("perron-demo"),

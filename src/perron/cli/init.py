@@ -7,6 +7,8 @@ import typer
 
 from perron.cli import shared
 
+__all__ = ["init"]
+
 
 def init(
     name: Annotated[

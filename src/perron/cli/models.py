@@ -4,6 +4,8 @@ from pathlib import Path
 
 from perron.cli import shared
 
+__all__ = ["models"]
+
 
 def models(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
     """List the model versions, with their aliases, runs and bundles."""

@@ -8,6 +8,8 @@ import typer
 
 from perron.cli import shared
 
+__all__ = ["outcome"]
+
 
 def outcome(
     prediction: Annotated[str, typer.Argument(help="The prediction's id.")],

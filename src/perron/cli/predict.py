@@ -7,6 +7,8 @@ import typer
 
 from perron.cli import shared
 
+__all__ = ["predict"]
+
 
 def predict(
     rows: Annotated[Path, typer.Argument(help="The rows: CSV or Parquet.")],

@@ -7,6 +7,8 @@ import typer
 
 from perron.cli import shared
 
+__all__ = ["promote"]
+
 
 def promote(
     version: Annotated[int, typer.Argument(help="The version's number.")],

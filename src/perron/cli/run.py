@@ -6,6 +6,8 @@ import typer
 
 from perron.cli import REFUSED, shared
 
+__all__ = ["run"]
+
 
 def run(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
     """Run the pipeline: snapshot, split, train, evaluate, gates, bundle, register. What is done already is not done again."""

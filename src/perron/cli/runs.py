@@ -7,6 +7,8 @@ import typer
 
 from perron.cli import shared
 
+__all__ = ["runs"]
+
 
 def runs(
     run: Annotated[str | None, typer.Argument(help="One run, in full.")] = None,

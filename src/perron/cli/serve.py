@@ -7,6 +7,8 @@ import typer
 
 from perron.cli import shared
 
+__all__ = ["serve"]
+
 
 def serve(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "champion",

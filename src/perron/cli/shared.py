@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from perron.project import Project
     from perron.system import System
 
+__all__ = [
+    "error_line",
+    "open_project",
+    "open_system",
+    "print_json",
+    "print_table",
+    "project_folder",
+    "resume_collection",
+    "show",
+    "the_model",
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Folder = Annotated[
     Path, typer.Option("--project", "-C", help="The project's folder, or one below it.", metavar="FOLDER")

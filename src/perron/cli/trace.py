@@ -7,6 +7,8 @@ import typer
 
 from perron.cli import shared
 
+__all__ = ["trace"]
+
 
 def trace(
     prediction: Annotated[str, typer.Argument(help="The prediction's id.")],

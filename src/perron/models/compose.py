@@ -12,6 +12,8 @@ from perron.models.graph import Result, Table, predict, predictor, transform, tr
 from perron.models.ops import number
 from perron.models.table import beside, from_matrix
 
+__all__ = ["positions_of"]
+
 
 def _is_nothing(step: object) -> bool:
     return step is None or (isinstance(step, str) and step == "passthrough")

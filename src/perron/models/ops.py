@@ -13,6 +13,25 @@ from spox import Var
 
 from perron.models.graph import Result
 
+__all__ = [
+    "argmax",
+    "as_number",
+    "expm1",
+    "from_decision",
+    "from_probabilities",
+    "integers",
+    "log1p",
+    "normalised",
+    "number",
+    "pick",
+    "sigmoid",
+    "softmax",
+    "squeeze",
+    "total",
+    "two_columns",
+    "unsqueeze",
+]
+
 
 def number(value: npt.ArrayLike) -> Var:
     """A float64 constant."""

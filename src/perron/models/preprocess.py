@@ -42,6 +42,8 @@ from perron.models.graph import Table, refusal, transformer
 from perron.models.ops import as_number, expm1, integers, log1p, number, pick, total, unsqueeze
 from perron.models.table import UnsupportedModel, beside, from_columns, from_matrix
 
+__all__ = ["apply", "inverse_power"]
+
 Function = Any
 
 

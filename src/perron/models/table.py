@@ -11,6 +11,8 @@ from spox import Var
 
 from perron.errors import ModelError
 
+__all__ = ["Block", "Table", "UnsupportedModel", "beside", "from_columns", "from_matrix"]
+
 NULL_TEXT = "␀"
 """How a text column spells null, in training frames and in requests alike."""
 

@@ -32,6 +32,8 @@ from perron.models.graph import Result, Table, predict, predictor, refusal, tran
 from perron.models.ops import from_probabilities, number, sigmoid, softmax, squeeze, two_columns
 from perron.models.table import beside, from_matrix
 
+__all__ = ["Tree", "ensemble", "inverse_link", "leaf", "raw_columns"]
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

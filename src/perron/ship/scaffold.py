@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from perron.contract import Field, Role, format_number
 from perron.proposal import Proposal
 
-__all__ = ["class_name", "project_files"]
+__all__ = ["class_name", "project_files", "system_file"]
 
 WIDTH = 100
 

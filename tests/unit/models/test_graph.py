@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
+from perron.errors import ModelError
 from perron.models.graph import Result, Table, UnsupportedModel, export, predict, predictor
 
 
@@ -52,7 +53,7 @@ def test_refusal_names_the_class_and_the_way_out(model: Any, message: str, numbe
     target = numbers.to_numpy() if isinstance(model, LinearRegression) else (numbers["x"] > 0).astype(float)
     with pytest.raises(UnsupportedModel, match=message) as caught:
         export(model.fit(numbers, target), columns_of(numbers))
-    assert isinstance(caught.value, TypeError)
+    assert isinstance(caught.value, ModelError)
     assert "\n" not in str(caught.value)
 
 
