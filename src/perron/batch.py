@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
@@ -48,17 +49,13 @@ def predict_file(
     complete, after the log of its predictions.
 
     Raises:
-        SourceError: the source can't be read, or the target's ending isn't .parquet or .csv.
+        SourceError: the source can't be read; the target can't be written, or its ending isn't .parquet or .csv.
         DataError: a column of the contract is missing.
     """
     if target.suffix not in (".parquet", ".csv"):
         raise SourceError(f"Can't write {target}: name a .parquet or .csv file.")
     if not target.parent.is_dir():
         raise SourceError(f"Can't write {target}: there is no folder {target.parent}.")
-    made = {"prediction_id", "prediction", "fault", *(f"probability_{label}" for label in bundle.labels)}
-    for name in source.names:
-        if name in made:
-            raise SourceError(f"The rows have a column {name!r}, which the predictions need; rename it.")
     check = TableCheck(bundle.schema, for_prediction=True)
     segment = new_segment_name()
     log_folder.mkdir(parents=True, exist_ok=True)
@@ -83,11 +80,8 @@ def predict_file(
                 out, logged = _predict(bundle, batch, chunk, new_id)
                 log.write_table(logged)
                 if writer is None:
-                    writer = (
-                        parquet.ParquetWriter(building, out.schema)
-                        if target.suffix == ".parquet"
-                        else csv.CSVWriter(building, out.schema)
-                    )
+                    kind = parquet.ParquetWriter if target.suffix == ".parquet" else csv.CSVWriter
+                    writer = kind(building, out.schema)
                 writer.write_table(out)
                 if progress:
                     progress(batch.num_rows)
@@ -96,6 +90,8 @@ def predict_file(
         writer.close()
         os.replace(log_building, log_path)
         os.replace(building, target)
+    except OSError as error:
+        raise SourceError(f"Can't write {target}, or its log in {log_folder}: {error.strerror or error}.") from error
     finally:
         log_building.unlink(missing_ok=True)
         building.unlink(missing_ok=True)
@@ -104,36 +100,44 @@ def predict_file(
 
 def _predict(bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, new_id: IdMaker) -> tuple[pa.Table, pa.Table]:
     """The chunk's rows with their predictions, and its log."""
-    good = chunk.good
-    values, probabilities = bundle.run(tensors.from_table(bundle.schema, good)) if good.num_rows else (None, None)
-    ids = pa.array([new_id() for _ in range(good.num_rows)], pa.string())
-    # Places of the good rows among all; null for a bad one, so that `take` gives null there.
-    places = pa.array([None] * batch.num_rows, pa.int64())
-    mask = chunk.good_mask
+    good, rows = chunk.good, batch.num_rows
+    places = np.flatnonzero(np.asarray(chunk.good_mask)).tolist()
+    answers: list[dict[str, Any]] = []
+    unanswered: set[int] = set()
     if good.num_rows:
-        counted = pa.compute.cumulative_sum(mask.cast(pa.int64()))
-        places = pa.compute.if_else(mask, pa.compute.subtract(counted, 1), pa.scalar(None, pa.int64()))
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    value_type = pa.array(bundle.classes).type if bundle.classes else pa.float64()
-    answered = pa.array(values.tolist() if values is not None else [], value_type)
-    columns["prediction_id"] = ids.take(places)
-    columns["prediction"] = answered.take(places)
-    for number, label in enumerate(bundle.labels if bundle.has_probabilities else ()):
-        share = pa.array(probabilities[:, number] if probabilities is not None else [], pa.float64())
-        columns[f"probability_{label}"] = share.take(places)
-    columns["fault"] = _faults(batch.num_rows, chunk, mask)
-    answers = bundle.answers(values, probabilities) if values is not None else []
+        values, probabilities = bundle.run(tensors.from_table(bundle.schema, good))
+        answers = bundle.answers(values, probabilities)
+        unanswered = set(bundle.not_finite(values, probabilities))
+    faults: list[str | None] = [None] * rows
+    for place, words in zip(sorted(set(range(rows)) - set(places)), chunk.bad["fault"].to_pylist(), strict=True):
+        faults[place] = words
+    answer_of: list[dict[str, Any] | None] = [None] * rows
+    ids: list[str | None] = [None] * rows
+    log: dict[str, list[Any]] = {name: [] for name in LOG.names}
     moment = now()
-    log = {
-        "id": ids,
-        "time": [moment] * good.num_rows,
-        "route": ["batch"] * good.num_rows,
-        "input": [json.dumps(row, ensure_ascii=False, default=_plain) for row in _given(good)],
-        "value": [json.dumps(answer["value"]) for answer in answers],
-        "probabilities": [
-            json.dumps(answer["probabilities"]) if "probabilities" in answer else None for answer in answers
-        ],
-    }
+    for number, (place, answer, given) in enumerate(zip(places, answers, _given(good), strict=True)):
+        if number in unanswered:
+            faults[place] = "the model's answer isn't a finite number"
+            continue
+        answer_of[place], ids[place] = answer, new_id()
+        shares = json.dumps(answer["probabilities"]) if "probabilities" in answer else None
+        written = json.dumps(given, ensure_ascii=False, default=_plain)
+        for name, value in zip(
+            LOG.names, (ids[place], moment, "batch", written, json.dumps(answer["value"]), shares), strict=True
+        ):
+            log[name].append(value)
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+
+    def add(name: str, values: list[Any], kind: pa.DataType) -> None:
+        while name in columns:  # the source's own column keeps its name
+            name += "_"
+        columns[name] = pa.array(values, kind)
+
+    add("prediction_id", ids, pa.string())
+    add("prediction", [a and a["value"] for a in answer_of], pa.array(bundle.classes or [0.0]).type)
+    for label in bundle.labels if bundle.has_probabilities else ():
+        add(f"probability_{label}", [a and a["probabilities"][label] for a in answer_of], pa.float64())
+    add("fault", faults, pa.string())
     return pa.table(columns), pa.table(log, schema=LOG)
 
 
@@ -144,11 +148,3 @@ def _given(good: pa.RecordBatch) -> list[Mapping[str, Any]]:
 def _plain(value: Any) -> str:
     assert isinstance(value, date)
     return value.isoformat()
-
-
-def _faults(rows: int, chunk: Chunk, mask: pa.Array) -> pa.Array:
-    bad = pa.compute.invert(mask)
-    places = pa.compute.if_else(
-        bad, pa.compute.subtract(pa.compute.cumulative_sum(bad.cast(pa.int64())), 1), pa.scalar(None, pa.int64())
-    )
-    return chunk.bad["fault"].combine_chunks().take(places) if chunk.bad.num_rows else pa.nulls(rows, pa.string())

@@ -100,11 +100,22 @@ class Bundle:
         found = self._run(self._outputs, feed, None)
         return (found[0], found[1]) if len(found) > 1 else (found[0], None)
 
+    @staticmethod
+    def not_finite(values: Any, probabilities: Any | None) -> list[int]:
+        """The places of rows whose answer holds a number that isn't finite: they lie outside what the model can compute."""
+        import numpy as np
+
+        finite = np.isfinite(values) if values.dtype.kind == "f" else None
+        if probabilities is not None:
+            shares = np.isfinite(probabilities).all(axis=1)
+            finite = shares if finite is None else finite & shares
+        return [] if finite is None or finite.all() else [int(place) for place in np.flatnonzero(~finite)]
+
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """A prediction per row: `{"value": …}`, in a classification with `"probabilities": {label: share}` as well.
 
         Raises:
-            DataError: a row breaks the contract; names the field, the value and the rule.
+            DataError: a row breaks the contract (names the field, the value and the rule), or has no finite answer.
         """
         fields = {field.name: field for field in self.schema.request}
         target = self.schema.target.name if self.schema.target else None
@@ -117,6 +128,10 @@ class Bundle:
         if not rows:
             return []
         values, probabilities = self.run(self.packer([_parsed_row(fields.values(), row) for row in rows]))
+        for place in self.not_finite(values, probabilities)[:1]:
+            raise DataError(
+                f"The model's answer to rows[{place}] isn't a finite number; it lies outside what it can compute."
+            )
         return self.answers(values, probabilities)
 
     def answers(self, values: Any, probabilities: Any | None) -> list[dict[str, Any]]:

@@ -587,8 +587,10 @@ def _check_field(place: str, field: Field) -> None:
     if field.multiple_of is not None:
         if field.kind not in ("float", "int") or not _is_number(field.multiple_of) or not field.multiple_of > 0:
             raise ContractError(f"{place} has multiple_of {field.multiple_of}; it goes with numbers and must be > 0.")
-        if field.kind == "int" and field.multiple_of != int(field.multiple_of):
-            raise ContractError(f"{place} is int with multiple_of {field.multiple_of}; use a whole number.")
+        if field.kind == "int" and (field.multiple_of != int(field.multiple_of) or field.multiple_of > INT_MAX):
+            raise ContractError(
+                f"{place} is int with multiple_of {field.multiple_of}; use a whole number of at most 64 bits."
+            )
     _check_range(place, field)
     lengths = [length for length in (field.min_length, field.max_length) if length is not None]
     if (lengths or field.pattern is not None) and field.kind != "text":

@@ -5,6 +5,7 @@ import copyreg
 import dis
 import functools
 import hashlib
+import numbers
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -85,6 +86,10 @@ def _pieces(value: object, inner: Callable[[object], Iterator[bytes]]) -> Iterat
             yield from _tag(b"i", b"%x" % value)
         case float():
             yield from _tag(b"f", value.hex().encode())
+        case numbers.Integral():  # NumPy's
+            yield from _tag(b"i", str(int(value)).encode())
+        case numbers.Real():
+            yield from _tag(b"f", float(value).hex().encode())
         case str():
             yield from _tag(b"s", value.encode("utf-8", "surrogatepass"))
         case bytes():

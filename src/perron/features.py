@@ -38,7 +38,7 @@ def columns(
     for field in schema.features:
         array = raw[field.name]
         is_text = raw_dtype(field) == "string"
-        given[field.name] = array if is_text else xp.astype(array, xp.float64)
+        given[field.name] = _guarded(array if is_text else xp.astype(array, xp.float64))
         if field.kind in ("date", "datetime"):
             made.update(
                 {f"{field.name}.{part}": value for part, value in _calendar(xp, given[field.name], field.kind).items()}
@@ -50,6 +50,14 @@ def columns(
     if function is not None:
         made.update(_user_columns(function, xp, given, made))
     return made
+
+
+def _guarded(array: Any) -> Any:
+    """The array, as a view that can't be written to where it is NumPy's: the user's function must not change the row."""
+    if isinstance(array, np.ndarray):
+        array = array.view()
+        array.flags.writeable = False
+    return array
 
 
 def _codes_as_text(xp: Any, array: Any, optional: bool, to_text: Callable[[Any], Any]) -> Any:

@@ -20,9 +20,10 @@ import sqlalchemy as sa
 
 from perron.errors import LedgerError, MissingPackage, NotFound, nearest
 
-__all__ = ["CHAMPION", "Ledger", "now"]
+__all__ = ["BY_GATES", "CHAMPION", "Ledger", "is_automatic", "now"]
 
 CHAMPION = "champion"
+BY_GATES = "passed the gates in run "  # how the reason of an automatic promotion begins
 BUSY_TIMEOUT_S = 60.0
 
 metadata = sa.MetaData()
@@ -127,6 +128,11 @@ FORMAT = len(MIGRATIONS)
 def now() -> str:
     """The time in UTC, to the millisecond: `2026-11-23T22:25:00.123Z`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def is_automatic(event: Mapping[str, Any]) -> bool:
+    """Whether a run made this alias event, and not a person."""
+    return str(event["reason"] or "").startswith(BY_GATES)
 
 
 class Ledger:

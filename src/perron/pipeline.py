@@ -9,6 +9,7 @@ milliseconds. The steps' work is in `perron.steps`.
 """
 
 import importlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from perron.digest import digest, digest_code, digest_file
+from perron.digest import digest, digest_bytes, digest_code, digest_file
 from perron.environment import code_of, environment_of
 from perron.errors import PerronError
+from perron.ledger import CHAMPION, is_automatic
 from perron.project import Project, Work, rival_of, source_path
 from perron.system import System
 
@@ -27,10 +29,12 @@ __all__ = ["Progress", "Result", "Step", "package_digest", "run_pipeline", "sour
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its name, what its key is made of beside its code and environment, and its function in `perron.steps`."""
+    """A step: its name, what its key is made of beside its code and environment, and whether an earlier
+    output still holds. Its function is the one of its name in `perron.steps`."""
 
     name: str
     inputs: Callable[[Work], Any]
+    holds: Callable[[Work, Mapping[str, Any]], bool] = lambda work, output: True
 
 
 class Progress(Protocol):
@@ -48,6 +52,7 @@ class Result:
     steps: list[dict[str, Any]] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     model: str = ""
+    champion: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The run as `perron run --json` prints it."""
@@ -59,7 +64,7 @@ class Result:
             "metrics": out["evaluate"]["metrics"],
             "baseline": out["evaluate"]["baseline"],
             "gates": out["gates"]["gates"],
-            "model": {"name": self.model, "version": out.get("register", {}).get("version")},
+            "model": {"name": self.model, "version": out.get("register", {}).get("version"), "champion": self.champion},
             "data": {
                 "snapshot": out["snapshot"]["digest"],
                 "rows": out["snapshot"]["rows"],
@@ -77,24 +82,25 @@ def _champion_key(work: Work) -> Any:
     return None if rival is None else rival["bundle"]
 
 
+def _rows(work: Work) -> list[str]:
+    """What decides which rows are train rows and which are test rows, and what is in them."""
+    return [work.outputs["snapshot"]["digest"], work.outputs["split"]["digest"]]
+
+
+def _is_in_force(work: Work, output: Mapping[str, Any]) -> bool:
+    """Whether registering again would change nothing: the version is champion, or another one was promoted by hand."""
+    event = work.project.ledger.get_alias(work.system.name, CHAMPION)
+    return event is not None and (event["version"] == output["version"] or not is_automatic(event))
+
+
 STEPS = (
     Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share]),
     Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
-    Step(
-        "train",
-        lambda w: [
-            w.outputs["snapshot"]["digest"],
-            w.outputs["split"]["digest"],
-            w.system.schema.to_json(),
-            _functions(w),
-            w.system.params,
-            w.system.seed,
-        ],
-    ),
-    Step("evaluate", lambda w: [w.outputs["train"]["digest"], w.outputs["split"]["digest"]]),
-    Step("gates", lambda w: [w.outputs["evaluate"], w.system.gates, _champion_key(w)]),
-    Step("bundle", lambda w: [w.outputs["train"]["digest"], w.outputs["evaluate"], w.system.name]),
-    Step("register", lambda w: [w.outputs["bundle"]["digest"], w.outputs["gates"], w.system.name]),
+    Step("train", lambda w: [*_rows(w), w.system.schema.to_json(), _functions(w), w.system.params, w.system.seed]),
+    Step("evaluate", lambda w: [w.outputs["train"]["digest"], *_rows(w)]),
+    Step("gates", lambda w: [w.outputs["evaluate"], *_rows(w), w.system.gates, _champion_key(w)]),
+    Step("bundle", lambda w: [w.outputs["train"]["digest"], *_rows(w), w.outputs["evaluate"], w.system.name]),
+    Step("register", lambda w: [w.outputs["bundle"]["digest"], w.outputs["gates"], w.system.name], _is_in_force),
 )
 
 
@@ -124,6 +130,8 @@ def run_pipeline(system: System, project: Project, progress: Progress | None = N
         ledger.end_run(run, status, str(error) if isinstance(error, PerronError) else repr(error))
         raise
     ledger.end_run(run, result.status)
+    event = ledger.get_alias(system.name, CHAMPION)
+    result.champion = event["version"] if event else None
     return result
 
 
@@ -132,7 +140,7 @@ def _run_steps(work: Work, result: Result, base: list[str], tell: Progress) -> N
     for step in STEPS:
         key = digest([step.name, base, step.inputs(work)])
         output = ledger.find_result(key)
-        if output is not None and _is_whole(work.project, output):
+        if output is not None and _is_whole(work.project, output) and step.holds(work, output):
             cached.append((step.name, key))
             tell(step.name, "cached", 0.0)
             result.steps.append({"name": step.name, "status": "cached", "seconds": 0.0})
@@ -172,10 +180,19 @@ def _do(step: Step, work: Work, key: str, tell: Progress) -> dict[str, Any]:
 
 
 def _is_whole(project: Project, output: Mapping[str, Any]) -> bool:
-    """Whether what a step left is still in the store, so that its output may stand."""
-    return all(project.store.has(blob) for blob in output.get("blobs", {}).values()) and (
-        "folder" not in output or (project.folder / output["folder"] / "manifest.json").is_file()
-    )
+    """Whether what a step left is still there, so that its output may stand; a bundle is read whole, as the server will."""
+    if not all(project.store.has(blob) for blob in output.get("blobs", {}).values()):
+        return False
+    if "folder" not in output:
+        return True
+    folder = project.folder / output["folder"]
+    try:
+        manifest = (folder / "manifest.json").read_bytes()
+        return digest_bytes(manifest) == output["digest"] and all(
+            digest_file(folder / name) == facts["sha256"] for name, facts in json.loads(manifest)["files"].items()
+        )
+    except OSError:
+        return False
 
 
 def _functions(work: Work) -> list[str | None]:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from perron.errors import LedgerError, NotFound
+from perron.errors import LedgerError, MissingPackage, NotFound
 
 __all__ = ["IdMaker", "PredictionLog", "Recorded", "find", "iterate", "line", "new_segment_name"]
 
@@ -87,13 +87,14 @@ class PredictionLog:
             opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
             _write(opened, data)
             _sync_folder(self._folder)
+            if self._file >= 0:
+                os.fsync(self._file)
         except OSError as error:
             if opened >= 0:
                 os.close(opened)
                 path.unlink(missing_ok=True)
             raise LedgerError(f"The prediction log {self._folder} can't be written: {error.strerror}.") from error
         if self._file >= 0:
-            os.fsync(self._file)
             os.close(self._file)
         self._file, self._size = opened, len(data)
         self.new_id = IdMaker(segment)
@@ -124,8 +125,15 @@ class PredictionLog:
         self._open()
 
     def sync(self) -> None:
-        """Returns when everything appended before the call is on the disk itself."""
-        os.fdatasync(self._file)
+        """Returns when everything appended before the call is on the disk itself.
+
+        Raises:
+            LedgerError: the disk fails.
+        """
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise LedgerError(f"The prediction log {self._folder} can't be synchronised: {error.strerror}.") from error
 
     def close(self) -> None:
         if self._file >= 0:
@@ -231,7 +239,12 @@ def _records(text: bytes, header: Mapping[str, Any]) -> Iterator[Recorded]:
 
 
 def _find_row(path: Path, prediction: str, number: int) -> Recorded | None:
-    from pyarrow import parquet  # not at the top: the server has none of it
+    if number < 1:
+        return None
+    try:
+        from pyarrow import parquet  # not at the top: the server needs none of it for its own log
+    except ModuleNotFoundError as error:
+        raise MissingPackage("The receipts of batches need pyarrow: pip install pyarrow") from error
 
     with parquet.ParquetFile(path) as file:
         header = json.loads(file.schema_arrow.metadata[b"perron"])

@@ -9,7 +9,7 @@ from perron.errors import DataError, DeclarationError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Split", "by_time", "random", "split_rows", "stratified"]
+__all__ = ["Split", "by_time", "check_seed", "random", "split_rows", "stratified"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def random(test: float = 0.2, seed: int = 42) -> Split:
     Raises:
         DeclarationError: a share that leaves one part empty.
     """
-    return Split("random", _share(test), seed)
+    return Split("random", _share(test), check_seed(seed, "the split"))
 
 
 def stratified(test: float = 0.2, seed: int = 42) -> Split:
@@ -40,7 +40,7 @@ def stratified(test: float = 0.2, seed: int = 42) -> Split:
     Raises:
         DeclarationError: a share that leaves one part empty.
     """
-    return Split("stratified", _share(test), seed)
+    return Split("stratified", _share(test), check_seed(seed, "the split"))
 
 
 def by_time(test: float = 0.2) -> Split:
@@ -52,6 +52,17 @@ def by_time(test: float = 0.2) -> Split:
         DeclarationError: a share that leaves one part empty.
     """
     return Split("by_time", _share(test))
+
+
+def check_seed(seed: object, owner: str) -> int:
+    """The seed.
+
+    Raises:
+        DeclarationError: it isn't a whole number from 0 to 2³² - 1: without one, chance can't be repeated.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise DeclarationError(f"The seed of {owner} is {seed!r:.40}; give a whole number ≥ 0.")
+    return seed
 
 
 def _share(test: float) -> float:

@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from perron import bundle as bundles
 from perron import tensors
-from perron.errors import PerronError
+from perron.errors import FeatureError, PerronError
 from perron.evaluate import baseline as naive
 from perron.evaluate import evaluate as score
 from perron.export import export_graph
 from perron.gates import judge_gate
-from perron.ledger import CHAMPION
+from perron.ledger import BY_GATES, CHAMPION
 from perron.parity import compare
 from perron.project import Work, rival_of, source_path
 from perron.snapshot import read_snapshot, take_snapshot
@@ -23,6 +23,9 @@ from perron.train import Fitted, load_fitted, save_fitted, target_of, weight_of
 from perron.train import train as fit
 
 __all__ = ["bundle", "evaluate", "gates", "register", "snapshot", "split", "train"]
+
+
+ROWS_ALONE = 200  # test rows that are also answered one by one
 
 
 def snapshot(work: Work) -> dict[str, Any]:
@@ -156,14 +159,30 @@ def bundle(work: Work) -> dict[str, Any]:
 
 
 def _prove(fitted: Fitted, graph: bytes, rows: pa.Table) -> Any:
+    """The graph's parity with the model on all rows; and that a row's answer is its own, whoever is asked beside it.
+
+    Raises:
+        FeatureError: a row is answered otherwise alone than among others.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     used = {given.name for given in session.get_inputs()}
-    found = session.run(
-        None, {name: array for name, array in tensors.from_table(fitted.schema, rows).items() if name in used}
-    )
-    got = (found[0], found[1] if len(found) > 1 else None)
+    feed = {name: array for name, array in tensors.from_table(fitted.schema, rows).items() if name in used}
+
+    def answer(part: Any) -> tuple[Any, Any | None]:
+        found = session.run(None, {name: array[part] for name, array in feed.items()})
+        return found[0], found[1] if len(found) > 1 else None
+
+    got = answer(slice(None))
+    alone = [answer(slice(row, row + 1)) for row in range(min(rows.num_rows, ROWS_ALONE))]
+    together = (got[0][:ROWS_ALONE], None if got[1] is None else got[1][:ROWS_ALONE])
+    apart = (np.concatenate([a[0] for a in alone]), None if got[1] is None else np.concatenate([a[1] for a in alone]))
+    if not compare(together, apart, is_classification=fitted.classes is not None).holds:
+        raise FeatureError(
+            "The answer to a row depends on the rows beside it; a feature computes over a whole column "
+            "(a mean, a sort, a cumulative sum): take such numbers from the train rows instead."
+        )
     return compare(fitted.predict(rows), got, is_classification=fitted.classes is not None)
 
 
@@ -184,7 +203,7 @@ def register(work: Work) -> dict[str, Any]:
     ledger, made = work.project.ledger, work.outputs["bundle"]
     path = (work.project.folder / made["folder"]).relative_to(work.project.folder / ".perron")
     version = ledger.register(work.system.name, made["digest"], str(path), work.run)
-    ledger.set_alias(work.system.name, CHAMPION, version, f"passed the gates in run {work.run}")
+    ledger.set_alias(work.system.name, CHAMPION, version, f"{BY_GATES}{work.run}")
     return {"version": version}
 
 

@@ -32,15 +32,22 @@ class Store:
         return self.path(digest).is_file()
 
     def get(self, digest: str) -> Path:
-        """The path of a blob that exists.
+        """The path of a blob whose bytes are those that were stored.
 
         Raises:
-            LedgerError: it isn't there.
+            LedgerError: it isn't there, or was damaged (and is then removed, so that it is made again).
         """
         path = self.path(digest)
         if not path.is_file():
             raise LedgerError(
                 f"The store has no blob {digest[:12]} (looked at {path}); run the pipeline again to make it."
+            )
+        with open(path, "rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest()
+        if found != digest:
+            path.unlink()
+            raise LedgerError(
+                f"The blob {digest[:12]} in the store was damaged and is removed; run again to make it anew."
             )
         return path
 

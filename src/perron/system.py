@@ -24,7 +24,7 @@ from perron.contract import Contract, Role, Schema, schema_of
 from perron.errors import DeclarationError, PerronError, nearest
 from perron.gates import Gate
 from perron.metrics import METRICS, task_of
-from perron.split import Split, by_time, random, stratified
+from perron.split import Split, by_time, check_seed, random, stratified
 
 __all__ = ["System", "load_system"]
 
@@ -69,7 +69,7 @@ class System:
         self.name = name
         self.schema = schema_of(contract)
         self.task = task_of(self.schema)
-        if not isinstance(source, str | Path) or not str(source):
+        if not isinstance(source, str | Path) or not str(source) or "\0" in str(source):
             raise DeclarationError(f"The source of {name} is {source!r}; give the path of a CSV or Parquet file.")
         self.source = str(source)
         self.split = split if split is not None else self._default_split()
@@ -79,11 +79,15 @@ class System:
             raise DeclarationError(
                 f"{name} is split by time, but {self.schema.name} has no pn.Time field; mark one, or split at random."
             )
+        if isinstance(gates, Gate | str) or not isinstance(gates or (), Sequence):
+            raise DeclarationError(f"The gates of {name} are {gates!r:.60}; give a list: gates=[pn.gate(…)].")
         self.gates = tuple(gates) if gates is not None else (self._default_gate(),)
         for gate in self.gates:
             self._check_gate(gate)
+        if not isinstance(params or {}, Mapping):
+            raise DeclarationError(f"The params of {name} are {params!r:.60}; give a dict.")
         self.params = dict(params or {})
-        self.seed = seed
+        self.seed = check_seed(seed, name)
         if not isinstance(max_bad_share, int | float) or not 0 <= max_bad_share <= 1:
             raise DeclarationError(f"max_bad_share of {name} is {max_bad_share!r}; give a share from 0 to 1.")
         self.max_bad_share = float(max_bad_share)
@@ -143,7 +147,7 @@ def _check_arguments(function: Callable[..., Any], what: str, expected: tuple[st
         inspect.signature(function).bind(*expected)
     except TypeError:
         raise DeclarationError(
-            f"The {what} function {function.__name__!r} must take {len(expected)} argument(s): {', '.join(expected)}."
+            f"The {what} function {getattr(function, '__name__', repr(function))!r} must take {len(expected)} argument(s): {', '.join(expected)}."
         ) from None
 
 

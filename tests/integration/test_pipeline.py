@@ -217,7 +217,7 @@ def test_a_gate_refuses_a_model_and_nothing_is_registered(tmp_path: Path) -> Non
     found = json.loads(finished.stdout)
     assert finished.returncode == 3 and found["status"] == "refused"
     assert [gate["passed"] for gate in found["gates"]] == [False, True]
-    assert found["model"] == {"name": "things", "version": None} and found["parity"] is None
+    assert found["model"] == {"name": "things", "version": None, "champion": None} and found["parity"] is None
     assert json.loads(perron("models", "--json", cwd=tmp_path).stdout) == []
 
 
@@ -370,3 +370,139 @@ def test_a_system_of_text_alone_is_trained_and_served(tmp_path: Path) -> None:
     perron("init", "words", "--from", "t.csv", "--target", "label", "--no-git", cwd=tmp_path)
     found = json.loads(perron("run", "--json", cwd=tmp_path / "words").stdout)
     assert found["metrics"]["accuracy"] == 1.0
+
+
+def test_a_change_of_test_rows_alone_is_evaluated_and_traced_anew(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    first = run(tmp_path)
+    is_test = steps_split(tmp_path, first)
+    lines = (tmp_path / "things.csv").read_text().splitlines()
+    for row in np.flatnonzero(is_test):
+        cells = lines[row + 1].split(",")
+        cells[8] = "1000"  # y
+        lines[row + 1] = ",".join(cells)
+    (tmp_path / "things.csv").write_text("\n".join(lines) + "\n")
+    again = run(tmp_path)
+    assert {"evaluate", "bundle"} <= {
+        step["name"] for step in again.steps if step["status"] == "done"
+    } or again.status == "refused"
+    assert again.outputs["evaluate"]["metrics"]["rmse"] > 10 * first.outputs["evaluate"]["metrics"]["rmse"]
+
+
+def steps_split(folder: Path, result: Result) -> Any:
+    project = Project.open(folder)
+    packed = np.frombuffer(project.store.get(result.outputs["split"]["digest"]).read_bytes(), np.uint8)
+    project.ledger.close()
+    return np.unpackbits(packed, count=result.outputs["snapshot"]["rows"]).astype(bool)
+
+
+@pytest.mark.parametrize("feature", ["c.size - xp.mean(c.size)", "xp.cumulative_sum(c.size)", "xp.flip(c.size)"])
+def test_a_feature_that_looks_at_other_rows_is_refused(tmp_path: Path, feature: str) -> None:
+    write_project(
+        tmp_path, rest=f"\n    @system.features\n    def features(xp, c):\n        return {{'f': {feature}}}\n"
+    )
+    with pytest.raises(PerronError, match=r"depends on the rows beside it|doesn't answer as the trained model"):
+        run(tmp_path)
+
+
+def test_a_features_function_cannot_change_the_row(tmp_path: Path) -> None:
+    write_project(
+        tmp_path,
+        rest="\n    @system.features\n    def features(xp, c):\n        c.size[0] = 100.0\n        return {'f': c.size}\n",
+    )
+    with pytest.raises(FeatureError, match="read-only"):
+        run(tmp_path)
+
+
+def champion(folder: Path) -> int:
+    project = Project.open(folder)
+    try:
+        return int(project.ledger.get_version("things")["version"])
+    finally:
+        project.ledger.close()
+
+
+def test_going_back_and_forth_always_ends_with_the_champion_that_was_declared(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    found = []
+    for options in ("", ', params={"num_leaves": 4}', "", ', params={"num_leaves": 4}'):
+        declare(tmp_path, options=options)
+        result = run(tmp_path)
+        assert champion(tmp_path) == result.outputs["register"]["version"] == result.champion
+        found.append(champion(tmp_path))
+    assert found == [1, 2, 1, 2]
+
+
+def test_a_champion_that_a_person_chose_is_kept_by_a_run_with_nothing_new(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    run(tmp_path)
+    declare(tmp_path, options=', params={"num_leaves": 4}')
+    run(tmp_path)
+    perron("promote", "1", "--reason", "2 misbehaves", cwd=tmp_path)
+    said = perron("run", cwd=tmp_path).stdout
+    assert champion(tmp_path) == 1 and "version 2 is registered; version 1 was made champion by hand" in said
+
+
+@pytest.mark.parametrize("damage", ["remove", "change"])
+def test_a_damaged_bundle_is_made_again(tmp_path: Path, damage: str) -> None:
+    write_project(tmp_path)
+    first = run(tmp_path)
+    graph = tmp_path / first.outputs["bundle"]["folder"] / "model.onnx"
+    if damage == "remove":
+        graph.unlink()
+    else:
+        graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    again = run(tmp_path)
+    assert "bundle" in done(again)
+    project = Project.open(tmp_path)
+    row = project.ledger.get_version("things")
+    bundles.load(project.ledger.bundle_path(row), row["bundle"])
+    project.ledger.close()
+
+
+def test_a_damaged_blob_is_removed_and_made_again(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    digest = run(tmp_path).outputs["snapshot"]["digest"]
+    blob = tmp_path / ".perron" / "store" / digest[:2] / digest[2:]
+    blob.write_bytes(blob.read_bytes()[:100])
+    declare(tmp_path, options=", seed=5")
+    with pytest.raises(PerronError, match=r"was damaged and is removed; run again"):
+        run(tmp_path)
+    assert "snapshot" in done(run(tmp_path))
+
+
+def test_answers_that_are_not_finite_are_never_given(tmp_path: Path) -> None:
+    rest = own(CLASSIFIERS["logistic"])
+    result = run(write_project(tmp_path, "label", rest))
+    bundle = bundles.load(tmp_path / result.outputs["bundle"]["folder"])
+    row = {**bundle.sample["rows"][0], "size": 1.7e308, "weight": -1.7e308}
+    with pytest.raises(DataError, match=r"rows\[1\] isn't a finite number"):
+        bundle.predict([bundle.sample["rows"][0], row])
+    names = list(row)
+    (tmp_path / "rows.csv").write_text(",".join(names) + "\n" + ",".join(str(row[name]) for name in names) + "\n")
+    perron("predict", "rows.csv", "-o", "out.csv", cwd=tmp_path)
+    assert "isn't a finite number" in (tmp_path / "out.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (', params={"nonsense": 3}', "LightGBM has no parameter 'nonsense'"),
+        (", params=[1]", "give a dict"),
+        (", seed=None", "give a whole number ≥ 0"),
+        (", split=pn.split.random(0.2, seed=-1)", "give a whole number ≥ 0"),
+        (', gates=pn.gate("rmse", at_most=1)', "give a list"),
+        (', gates="rmse"', "give a list"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_clear_line(tmp_path: Path, options: str, words: str) -> None:
+    write_project(tmp_path, options=options)
+    with pytest.raises(PerronError) as raised:
+        run(tmp_path)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_numpys_numbers_may_be_params(tmp_path: Path) -> None:
+    rest = ""
+    write_project(tmp_path, rest=rest, options=', params={"n_estimators": __import__("numpy").int64(5)}')
+    assert run(tmp_path).status == "done"

@@ -224,6 +224,47 @@ def test_pages_of_the_operator(address: str, project: Path) -> None:
     )
 
 
+def test_a_batchs_receipt_with_a_number_that_is_none_is_not_found(
+    address: str, project: Path, row: dict[str, Any]
+) -> None:
+    rows = project / "rows.csv"
+    rows.write_text(",".join(row) + "\n" + ",".join("" if v is None else str(v) for v in row.values()) + "\n")
+    perron("predict", rows, "-o", project / "out.csv", cwd=project)
+    segment = next((project / ".perron" / "predictions").glob("*.parquet")).stem
+    for number in ("00000000", "00000002", "ffffffff"):
+        assert httpx.get(f"{address}/v1/predictions/{segment}-{number}-abcdef01").status_code == 404
+    assert "There is no prediction" in perron("trace", f"{segment}-00000000-abcdef01", cwd=project, check=False).stderr
+
+
+def start(project: Path) -> "tuple[subprocess.Popen[str], int]":
+    server = subprocess.Popen(
+        [sys.executable, "-m", "perron", "serve", "--port", "0"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    return server, int(server.stdout.readline().split(" answers at ")[1].split()[0].rpartition(":")[2])
+
+
+def test_clients_that_go_away_or_stall_leave_no_traceback_and_do_not_delay_a_stop(
+    project: Path, row: dict[str, Any]
+) -> None:
+    server, port = start(project)
+    head = b"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(head)
+    stalled = socket.create_connection(("127.0.0.1", port))
+    stalled.sendall(head)
+    assert post(f"http://127.0.0.1:{port}", json.dumps({"rows": [row]})).status_code == 200
+    server.send_signal(signal.SIGTERM)
+    _, errors = server.communicate(timeout=8)  # not the ten seconds that a stop waits for what is under way
+    stalled.close()
+    assert server.returncode == 0 and errors == ""
+
+
 def test_a_port_in_use_is_one_clear_line(address: str, project: Path) -> None:
     done = perron("serve", "--port", address.rpartition(":")[2], cwd=project, check=False)
     assert (

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "perron", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
-settings.register_profile("soak", settings.get_profile("perron"), max_examples=3000)  # --hypothesis-profile=soak
+settings.register_profile("soak", settings.get_profile("perron"), max_examples=500)  # --hypothesis-profile=soak
 settings.load_profile("perron")
 
 numbers = itertools.count()

@@ -248,6 +248,7 @@ def test_the_features_of_a_request_are_required_and_the_rest_is_optional() -> No
         ({"x": Annotated[float, at.MultipleOf("2")]}, ["Made.x", "multiple_of"]),
         ({"x": Annotated[float, at.MultipleOf(True)]}, ["Made.x", "multiple_of"]),
         ({"x": Annotated[int, at.MultipleOf(0.5)]}, ["Made.x is int", "whole number"]),
+        ({"x": Annotated[int, at.MultipleOf(2**70)]}, ["Made.x is int", "64 bits"]),
         ({"x": Annotated[str, at.MultipleOf(2)]}, ["Made.x", "goes with numbers"]),
         # lengths and patterns
         ({"x": Annotated[float, pn.Len(1)]}, ["Made.x is float", "goes with str"]),

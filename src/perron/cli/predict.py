@@ -24,8 +24,11 @@ def predict(
     from perron.batch import predict_file
     from perron.bundle import load
     from perron.cli.counter import Counter
+    from perron.errors import SourceError
     from perron.source import open_source
 
+    if output.exists() and rows.exists() and output.samefile(rows):
+        raise SourceError(f"{output} is the file of the rows itself; name another one.")
     project = shared.open_project(folder)
     row = project.ledger.get_version(shared.the_model(project, model), version)
     bundle = load(project.ledger.bundle_path(row), row["bundle"])

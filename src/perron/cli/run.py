@@ -53,6 +53,11 @@ def _print(result, path_of) -> None:  # type: ignore[no-untyped-def]
     if result["status"] == "refused":
         print(f"model refused: a gate wasn't passed, nothing was registered (run {result['run']})")
     else:
-        print(
-            f"model {result['model']['name']} version {result['model']['version']} is the champion (run {result['run']})"
+        model = result["model"]
+        is_champion = model["champion"] == model["version"]
+        what = (
+            "is the champion"
+            if is_champion
+            else f"is registered; version {model['champion']} was made champion by hand"
         )
+        print(f"model {model['name']} version {model['version']} {what} (run {result['run']})")

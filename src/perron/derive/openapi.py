@@ -75,6 +75,7 @@ def _predict(sample: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, 
         "responses": {
             **_ok("Reply"),
             "400": _problem("The body isn't JSON"),
+            "408": _problem("The body didn't come in time"),
             "413": _problem(f"More than {limits['max_body_bytes']} bytes or {limits['max_rows']} rows"),
             "415": _problem("The body isn't sent as application/json"),
             "422": _problem("Rows break the contract: every field and its rule is named"),

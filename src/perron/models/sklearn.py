@@ -4,6 +4,7 @@ The default is LightGBM behind one-hot encoded categories, its number of trees f
 stopping on a tenth of the training rows and then fitted on all of them.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from perron.errors import ModelError
+from perron.errors import ModelError, nearest
 from perron.metrics import Task
 
 __all__ = ["fit_default", "fit_own", "frame_of"]
@@ -55,6 +56,7 @@ def fit_default(
         ModelError: LightGBM refuses the parameters or the data.
     """
     kind = lightgbm.LGBMRegressor if task == "regression" else lightgbm.LGBMClassifier
+    _check_params(kind, params)
     chosen = {"random_state": seed, "deterministic": True, "force_row_wise": True, "verbose": -1, **DEFAULTS, **params}
     prepare = _preparation(frame, impute=False, scale=False)
     try:
@@ -65,6 +67,18 @@ def fit_default(
     except (lightgbm.basic.LightGBMError, ValueError, TypeError) as error:
         raise ModelError(f"The default model can't be fitted: {str(error).splitlines()[0]}") from error
     return Pipeline([("prepare", prepare), ("model", estimator)])
+
+
+def _check_params(kind: Any, params: dict[str, Any]) -> None:
+    """LightGBM takes any keyword and is silent about one that it doesn't know."""
+    known = set(kind().get_params())
+    with contextlib.suppress(ImportError, AttributeError):
+        from lightgbm.basic import _ConfigAliases
+
+        known.update(*_ConfigAliases._get_all_param_aliases().values())
+    for name in params:
+        if name not in known:
+            raise ModelError(f"LightGBM has no parameter {name!r}; {nearest(name, known)}")
 
 
 def _best_number_of_trees(kind: Any, params: dict[str, Any], matrix: Any, target: Any, weight: Any, seed: int) -> int:

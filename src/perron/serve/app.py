@@ -27,7 +27,7 @@ from perron.bundle import Bundle
 from perron.check.request import Decoder, Rejection
 from perron.derive.onnx import inputs
 from perron.derive.openapi import openapi
-from perron.errors import DataError, LedgerError, NotFound
+from perron.errors import DataError, LedgerError, MissingPackage, NotFound
 from perron.predictions import PredictionLog
 from perron.serve.batching import Batcher
 from perron.serve.problem import Answer, json_answer, problem
@@ -51,6 +51,7 @@ class Settings:
     log_folder: Path
     max_rows: int = 10_000
     max_body_bytes: int = 16 << 20
+    body_timeout_s: float = 30.0
     sync: bool = False
     route: str = "champion"
     outcome: Callable[[str], dict[str, Any] | None] | None = None
@@ -125,6 +126,15 @@ class Service:
         self._numbers.refused("too_large")
         return problem(413, f"The body is larger than {self.settings.max_body_bytes} bytes; send the rows in parts.")
 
+    def refuse_slow(self) -> Answer:
+        self._numbers.refused("slow")
+        return problem(
+            408, f"The body didn't come within {self.settings.body_timeout_s:g} s.", (("connection", "close"),)
+        )
+
+    def note_disconnect(self) -> None:
+        self._numbers.refused("disconnected")
+
     def refuse_type(self, got: str) -> Answer:
         self._numbers.refused("type")
         return problem(415, f"The body's type is {got[:100]!r}; send it with Content-Type: application/json.")
@@ -185,6 +195,8 @@ class Service:
             found = predictions.find(self.settings.log_folder, prediction)
         except NotFound:
             return problem(404, f"There is no prediction {prediction[:80]!r} in this service's log.")
+        except MissingPackage as error:
+            return problem(503, str(error))
         outcome = self.settings.outcome(prediction) if self.settings.outcome else None
         return json_answer({**found.to_json(), "outcome": outcome})
 

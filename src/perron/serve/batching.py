@@ -130,8 +130,10 @@ class Batcher:
     def _run(self, rows: Sequence[tuple[Any, ...]]) -> _Outputs:
         values, probabilities = self._bundle.run(self._bundle.packer(rows))
         plain = values.tolist()
-        bad = [] if values.dtype.kind != "f" else [place for place, value in enumerate(plain) if not isfinite(value)]
-        return _Outputs(plain, None if probabilities is None else probabilities.tolist(), bad)
+        if probabilities is None:  # the common case, without NumPy: a fifth of the time for one row
+            bad = [] if values.dtype.kind != "f" else [p for p, value in enumerate(plain) if not isfinite(value)]
+            return _Outputs(plain, None, bad)
+        return _Outputs(plain, probabilities.tolist(), self._bundle.not_finite(values, probabilities))
 
     def answer_alone(self, rows: Sequence[tuple[Any, ...]], body: bytes) -> bytes:
         """The reply to a request that no other one waits beside, at once: without a turn of the loop, or a future.

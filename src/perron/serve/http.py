@@ -11,6 +11,7 @@ from typing import Any
 
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
 from perron.bundle import Bundle
@@ -22,6 +23,7 @@ __all__ = ["free_port", "serve"]
 
 JSON_HEADERS = [("content-type", "application/json")]
 DRAIN_S = 10.0
+SWEEP_S = 1.0
 logger = logging.getLogger("perron.serve")
 
 
@@ -32,6 +34,10 @@ class _Http:
         self._service = service
         self._limit = service.settings.max_body_bytes
         self._under_way = 0
+        # Requests whose body is still coming, and since when. One sweep a second looks after all of them:
+        # a timer for each would cost every request more than its checks do.
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
         self._under_way += 1
@@ -39,6 +45,19 @@ class _Http:
             await self._answer(scope, protocol)
         finally:
             self._under_way -= 1
+
+    def stop_reading(self) -> None:
+        """Gives up on bodies that haven't come: a server that stops waits for no slow client."""
+        self._sweeper.cancel()
+        for task in list(self._reading):
+            task.cancel()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        for task, since in list(self._reading.items()):
+            if loop.time() - since > self._service.settings.body_timeout_s:
+                task.cancel()
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
     async def _answer(self, scope: Any, protocol: Any) -> None:
         try:
@@ -49,6 +68,9 @@ class _Http:
                     return
             else:
                 answer = await self._other(scope.method, scope.path)
+        except (ProtocolClosed, ProtocolError):  # the client went away in the middle of its body
+            self._service.note_disconnect()
+            return
         except Exception:
             logger.exception("%s %s failed", scope.method, scope.path)
             answer = problem(500, "The service failed; its log says why.")
@@ -60,21 +82,23 @@ class _Http:
 
     async def _predict(self, headers: Any, protocol: Any) -> Answer:
         kind = headers.get("content-type")
-        if (
-            kind != "application/json"
-            and kind is not None
-            and kind.partition(";")[0].strip().lower() != "application/json"
-        ):
+        if kind != "application/json" and kind is not None and not _is_json(kind):
             return self._service.refuse_type(kind)
         length = headers.get("content-length")
-        if length is None:
-            body = await self._read_chunked(protocol)
-            if body is None:
-                return self._service.refuse_size()
-        elif not length.isdigit() or int(length) > self._limit:
+        if length is not None and (not length.isdigit() or int(length) > self._limit):
             return self._service.refuse_size()
-        else:
-            body = await protocol()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading[task] = loop.time()
+        try:
+            body = await protocol() if length is not None else await self._read_chunked(protocol)
+        except asyncio.CancelledError:
+            return self._service.refuse_slow()
+        finally:
+            del self._reading[task]
+        if body is None:
+            return self._service.refuse_size()
         return await self._service.predict(body, is_alone=self._under_way == 1)
 
     async def _read_chunked(self, protocol: Any) -> bytes | None:
@@ -94,6 +118,13 @@ class _Http:
         if methods is None:
             return problem(404, f"There is nothing at {path[:200]}; / lists what there is.")
         return problem(405, f"{path[:200]} takes {methods}, not {method[:20]}.", (("allow", methods),))
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether it is application/json, in UTF-8 where it says a charset."""
+    kind, _, rest = content_type.lower().partition(";")
+    charset = rest.partition("charset=")[2].strip(' "')
+    return kind.strip() == "application/json" and charset in ("", "utf-8", "utf8")
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -153,8 +184,9 @@ async def _serve(
 ) -> None:
     service = Service(bundle, version, settings)
     loop = asyncio.get_running_loop()
+    application = _Http(service)
     server = Server(
-        _Http(service), address=host, port=port, interface=Interfaces.RSGI, log_enabled=False, websockets=False,
+        application, address=host, port=port, interface=Interfaces.RSGI, log_enabled=False, websockets=False,
         http1_settings=HTTP1Settings(header_read_timeout=15_000),
     )  # fmt: skip
     stop = asyncio.Event()
@@ -170,6 +202,7 @@ async def _serve(
         if serving.done():
             serving.result()
             raise LedgerError("The HTTP server stopped by itself; start it again.")
+        application.stop_reading()
         server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there
         await asyncio.wait({serving}, timeout=DRAIN_S)
     finally:

@@ -11,6 +11,7 @@ TITLES = {
     400: "Not JSON",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     413: "Too large",
     415: "Not application/json",
     422: "The request breaks the contract",

@@ -243,3 +243,9 @@ def test_a_flood_of_unknown_fields_is_refused_within_a_second_or_so(rows: list[d
 
 def test_a_contract_of_one_field_decodes_to_tuples_of_one() -> None:
     assert decoder(FLOAT)(b'{"rows":[{"x":1}]}') == [(1.0,)]
+
+
+@pytest.mark.parametrize("text", ["2020-01-01", "2020-01-01 00:00", "2020-01-01T01:00+01:00", "2020-01-01T00:00:00Z"])
+def test_a_moment_may_be_as_short_as_in_a_table(text: str) -> None:
+    ((moment,),) = decoder(replace(FLOAT, kind="datetime"))(row_of(("x", text)).encode())
+    assert as_utc(moment) == datetime(2020, 1, 1, tzinfo=UTC)
