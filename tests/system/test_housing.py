@@ -40,7 +40,7 @@ def test_second_run_reports_every_step_cached(housing_project: Path) -> None:
         "register",
     ]
     assert {step["status"] for step in found["steps"]} == {"cached"}
-    assert found["model"] == {"name": "house-prices", "version": 1}
+    assert found["model"] == {"name": "house-prices", "version": 1, "champion": 1}
 
 
 def test_run_reports_its_scores_beside_the_baseline(housing_project: Path) -> None:
@@ -105,11 +105,13 @@ def test_a_project_can_be_moved(housing_copy: Path) -> None:
         assert httpx.get(f"{address}/health/ready").status_code == 200
 
 
-def test_a_column_that_the_predictions_need_is_refused(
+def test_a_column_of_the_rows_keeps_its_name_beside_the_predictions(
     housing_copy: Path, house: dict[str, Any], tmp_path: Path
 ) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text(",".join([*house, "prediction"]) + "\n" + ",".join(map(str, [*house.values(), 1])) + "\n")
-    done = perron("predict", rows, "-o", tmp_path / "out.csv", cwd=housing_copy, check=False)
-    assert done.returncode == 1 and "a column 'prediction', which the predictions need" in done.stderr
-    assert not list(tmp_path.glob("*out.csv*"))
+    perron("predict", rows, "-o", tmp_path / "out.parquet", cwd=housing_copy)
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()[0]
+    assert found["prediction"] == "1" and found["prediction_"] > 0
+    same = perron("predict", rows, "-o", rows, cwd=housing_copy, check=False)
+    assert same.returncode == 1 and "is the file of the rows itself" in same.stderr
