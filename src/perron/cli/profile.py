@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 def profile(
     source: Annotated[str, typer.Argument(help="The table: a file or another source.", metavar="SOURCE")],
     target: Annotated[
-        str | None, typer.Option("--target", help="The column to predict; leakage is judged against it.", metavar="COLUMN")
+        str | None,
+        typer.Option("--target", help="The column to predict; leakage is judged against it.", metavar="COLUMN"),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The page to write.", metavar="FILE")] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Another source, such as last month's: what moved.", metavar="OTHER")
     ] = None,
     sensitive: Annotated[
-        list[str] | None, typer.Option("--sensitive", help="A column that is only counted; may be repeated.", metavar="COLUMN")
+        list[str] | None,
+        typer.Option("--sensitive", help="A column that is only counted; may be repeated.", metavar="COLUMN"),
     ] = None,
     as_json: shared.Json = False,
 ) -> None:
@@ -43,7 +45,9 @@ def profile(
 def _print(made: "Profile") -> None:
     print(f"{made.name}: {made.rows:,} rows, {len(made.columns):,} columns")
     for finding in made.findings[:30]:
-        print(f"  {finding.severity:<7} {finding.kind.replace('_', ' '):<18} {finding.column or '':<24} {finding.detail}")
+        print(
+            f"  {finding.severity:<7} {finding.kind.replace('_', ' '):<18} {finding.column or '':<24} {finding.detail}"
+        )
     if len(made.findings) > 30:
         print(f"  … and {len(made.findings) - 30:,} more; --json has them all")
     for column in (made.difference or {"columns": []})["columns"][:30]:

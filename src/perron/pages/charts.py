@@ -49,7 +49,9 @@ def line(values: Sequence[float], alt: str, height: int = 76) -> str:
     """A line through the values, from the least at the bottom to the most at the top."""
     low, high = min(values), max(values)
     span, step = (high - low) or 1.0, WIDTH / max(len(values) - 1, 1)
-    points = " ".join(f"{i * step:.1f},{height - 6 - (v - low) / span * (height - 14):.1f}" for i, v in enumerate(values))
+    points = " ".join(
+        f"{i * step:.1f},{height - 6 - (v - low) / span * (height - 14):.1f}" for i, v in enumerate(values)
+    )
     return _svg(f'<polyline class="line" points="{points}"/>', alt, height)
 
 

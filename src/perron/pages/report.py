@@ -1,7 +1,7 @@
 """A Profile in; one self-contained HTML page out: no script, nothing fetched, below 2 MB whatever the table."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,14 @@ MOST_FINDINGS = 150
 MOST_LISTED = 1_500
 SAMPLE_ROWS, SAMPLE_COLUMNS = 12, 24
 MOST_BARS = 30
-WORDS = {"number": "number", "time": "date or time", "bool": "true or false", "text": "text", "empty": "empty", "other": "nested"}
+WORDS = {
+    "number": "number",
+    "time": "date or time",
+    "bool": "true or false",
+    "text": "text",
+    "empty": "empty",
+    "other": "nested",
+}
 SEVERITY = {"high": "High", "medium": "Medium", "low": "Low"}
 
 
@@ -55,7 +62,9 @@ def render(profile: Profile) -> str:
             made = f'<section id="{key}" class="wrap"><h2>{esc(title)}</h2><p class="soft">Left out: the page would pass 2 MB. The JSON has it.</p></section>'
         size += len(made.encode())
         parts.append(made)
-    parts.append('</main><footer class="wrap soft small">Made by Perron. This page loads nothing from anywhere.</footer></body></html>')
+    parts.append(
+        '</main><footer class="wrap soft small">Made by Perron. This page loads nothing from anywhere.</footer></body></html>'
+    )
     return "".join(parts)
 
 
@@ -73,7 +82,6 @@ def _percent(part: float, whole: float) -> str:
 
 
 def _overview(profile: Profile) -> str:
-    sketch = profile.sketch
     counts = Counter(finding.severity for finding in profile.findings)
     nulls = sum(column.nulls for column in profile.columns)
     cells = profile.rows * len(profile.columns)
@@ -92,16 +100,24 @@ def _overview(profile: Profile) -> str:
     if not profile.rows:
         verdict, tone = "The table has no rows.", "medium"
     elif leaks:
-        names = ", ".join(cut(f.column or "", 40) for f in leaks[:4]) + (f" and {len(leaks) - 4} more" if len(leaks) > 4 else "")
-        verdict, tone = f"Not fit for training as it is: {names} {'tell' if len(leaks) > 1 else 'tells'} the target.", "high"
+        names = ", ".join(cut(f.column or "", 40) for f in leaks[:4]) + (
+            f" and {len(leaks) - 4} more" if len(leaks) > 4 else ""
+        )
+        verdict, tone = (
+            f"Not fit for training as it is: {names} {'tell' if len(leaks) > 1 else 'tells'} the target.",
+            "high",
+        )
     elif counts["high"]:
         verdict, tone = f"Mend first: {_count(counts['high'], 'finding')} that will cost a model.", "high"
     elif counts["medium"]:
         verdict, tone = f"Usable, after a look at {_count(counts['medium'], 'finding')}.", "medium"
     else:
         verdict, tone = "Nothing here stands in a model's way.", "good"
-    asked = "" if profile.target or not profile.rows else ' <span class="soft">No target was named, so leakage was not judged.</span>'
-    del sketch
+    asked = (
+        ""
+        if profile.target or not profile.rows
+        else ' <span class="soft">No target was named, so leakage was not judged.</span>'
+    )
     return f'<p class="verdict {tone}">{esc(verdict)}{asked}</p><dl class="facts">{boxes}</dl>'
 
 
@@ -110,7 +126,9 @@ def _copies(profile: Profile) -> str:
     seen = int(sample.counts.sum())
     if not seen or len(profile.columns) <= 2:
         return "–"
-    return ("" if sample.is_whole or seen == len(sample.hashes) else "about ") + _percent(seen - len(sample.hashes), seen)
+    return ("" if sample.is_whole or seen == len(sample.hashes) else "about ") + _percent(
+        seen - len(sample.hashes), seen
+    )
 
 
 def _findings(profile: Profile) -> str:
@@ -120,7 +138,11 @@ def _findings(profile: Profile) -> str:
     anchors = {column.name: place for place, column in enumerate(profile.columns)}
     for finding in profile.findings[:MOST_FINDINGS]:
         name = finding.column
-        where = '<span class="soft">rows</span>' if name is None else f'<a href="#c{anchors[name]}">{esc(cut(name, 60))}</a>'
+        where = (
+            '<span class="soft">rows</span>'
+            if name is None
+            else f'<a href="#c{anchors[name]}">{esc(cut(name, 60))}</a>'
+        )
         rows.append(
             f'<tr><td><span class="tag {finding.severity}">{SEVERITY[finding.severity]}</span></td>'
             f"<td>{esc(finding.kind.replace('_', ' '))}</td><td>{where}</td><td>{esc(cut(finding.detail, 400))}</td></tr>"
@@ -167,7 +189,11 @@ def _target(profile: Profile) -> str:
         f'<td class="num">{r["value"]:.2f}</td><td class="soft">{words[r["measure"]]}</td></tr>'
         for r in relations[:MOST_BARS]
     )
-    more = f'<p class="soft small">The first {MOST_BARS} of {len(relations):,} columns.</p>' if len(relations) > MOST_BARS else ""
+    more = (
+        f'<p class="soft small">The first {MOST_BARS} of {len(relations):,} columns.</p>'
+        if len(relations) > MOST_BARS
+        else ""
+    )
     pictures = "".join(_relation_picture(profile, r["column"]) for r in relations[:6] if abs(r["value"]) >= 0.05)
     return (
         f'<div class="two"><div class="card pad"><table class="bars"><caption class="soft small">How strongly each column goes with it, on the sample</caption>'
@@ -195,11 +221,13 @@ def _relation_picture(profile: Profile, name: str) -> str:
     labels, means = _along(profile, name, y)
     if len(means) < 2:
         return ""
-    ends = f"{labels[0]} … {labels[-1]}" if name in rows.numbers else f"{len(labels)} values"
     alt = f"{title} along {cut(name, 40)}: from {number(means[0])} to {number(means[-1])}, least {number(min(means))}, most {number(max(means))}."
     picture = charts.line(means, alt) if name in rows.numbers else charts.columns(means, alt)
-    axis = f"<span>{esc(labels[0])}</span><span>{esc(labels[-1])}</span>" if name in rows.numbers else f"<span>{esc(cut(', '.join(labels), 60))}</span>"
-    del ends
+    axis = (
+        f"<span>{esc(labels[0])}</span><span>{esc(labels[-1])}</span>"
+        if name in rows.numbers
+        else f"<span>{esc(cut(', '.join(labels), 60))}</span>"
+    )
     return (
         f'<figure class="card"><figcaption><b>{esc(cut(name, 40))}</b><span class="soft small">{esc(title)}: '
         f'{esc(number(min(means)))} to {esc(number(max(means)))}</span></figcaption>{picture}<div class="axis">{axis}</div></figure>'
@@ -242,7 +270,9 @@ def _columns(profile: Profile, notes: dict[str | None, list[Finding]]) -> str:
     chosen = numbered
     if len(numbered) > MOST_CARDS:  # the target, then those with findings, then the table's order
         worst = {name: min(rank[f.severity] for f in found) for name, found in notes.items()}
-        chosen = sorted(numbered, key=lambda item: (item[1].name != profile.target, worst.get(item[1].name, 3), item[0]))[:MOST_CARDS]
+        chosen = sorted(
+            numbered, key=lambda item: (item[1].name != profile.target, worst.get(item[1].name, 3), item[0])
+        )[:MOST_CARDS]
         chosen.sort()
     cards, size, shown = [], 0, set()
     for place, column in chosen:
@@ -270,13 +300,16 @@ def _columns(profile: Profile, notes: dict[str | None, list[Finding]]) -> str:
 
 
 def _card(profile: Profile, place: int, c: ColumnSketch, notes: Sequence[Finding]) -> str:
-    tags = "".join(f'<span class="tag {f.severity}" title="{esc(cut(f.detail, 200))}">{esc(f.kind.replace("_", " "))}</span>' for f in notes[:5])
+    tags = "".join(
+        f'<span class="tag {f.severity}" title="{esc(cut(f.detail, 200))}">{esc(f.kind.replace("_", " "))}</span>'
+        for f in notes[:5]
+    )
     role = '<span class="tag role">target</span>' if c.name == profile.target else ""
     facts = "".join(f"<div><dt>{esc(key)}</dt><dd>{esc(value)}</dd></div>" for key, value in _facts(c))
     return (
         f'<article class="card col" id="c{place}"><div class="row"><h3>{esc(cut(c.name, 60))}</h3>'
         f'<span class="soft small">{WORDS[c.kind]}</span></div><p class="tags">{role}{tags}</p>'
-        f'{_picture(c)}<dl>{facts}</dl></article>'
+        f"{_picture(c)}<dl>{facts}</dl></article>"
     )
 
 
@@ -295,7 +328,8 @@ def _facts(c: ColumnSketch) -> Iterator[tuple[str, str]]:
         yield "std", number(c.moments.std)
         yield "median", number(median[0] if median else None)
         yield "range", f"{number(c.low)} to {number(c.high)}"
-        yield "zero", _percent(c.zeros, c.given)
+        if c.zeros:
+            yield "zero", _percent(c.zeros, c.given)
         if c.negatives:
             yield "negative", _percent(c.negatives, c.given)
     elif c.kind == "time":
@@ -310,14 +344,18 @@ def _picture(c: ColumnSketch) -> str:
         return '<p class="soft small none">Sensitive: only counted.</p>'
     if not c.given or c.kind == "other":
         return '<p class="soft small none">Nothing to draw.</p>'
-    few = c.top.is_exact and len(c.top.hashes) <= 12
+    whole = c.kind == "number" and c.wholes == c.moments.n
+    few = c.top.is_exact and len(c.top.hashes) <= (40 if whole else 12)
     if c.kind in ("text", "bool") or (c.kind == "number" and few):
         return _bars(c)
     if c.kind == "time" and c.times is not None:
         counts, labels = _over_time(c, 60)
         if len(counts) > 1:
             alt = f"Rows over time from {labels[0]} to {labels[1]}, at most {max(counts):,} in a step."
-            return charts.columns(counts, alt) + f'<div class="axis"><span>{esc(labels[0])}</span><span>{esc(labels[1])}</span></div>'
+            return (
+                charts.columns(counts, alt)
+                + f'<div class="axis"><span>{esc(labels[0])}</span><span>{esc(labels[1])}</span></div>'
+            )
     edges, counts_ = c.histogram()
     if not edges:
         return '<p class="soft small none">Too wide or too narrow to draw.</p>'
@@ -325,31 +363,50 @@ def _picture(c: ColumnSketch) -> str:
     alt = f"Histogram from {show(edges[0])} to {show(edges[-1])}; the most values near {show(edges[int(np.argmax(counts_))])}."
     cut_off = edges[0] > (c.low or 0) or edges[-1] < (c.high or 0)
     note = '<span class="soft">ends not drawn</span>' if cut_off else ""
-    return charts.columns(counts_, alt) + f'<div class="axis"><span>{esc(show(edges[0]))}</span>{note}<span>{esc(show(edges[-1]))}</span></div>'
+    return (
+        charts.columns(counts_, alt)
+        + f'<div class="axis"><span>{esc(show(edges[0]))}</span>{note}<span>{esc(show(edges[-1]))}</span></div>'
+    )
 
 
 def _bars(c: ColumnSketch) -> str:
     most = c.top.most(6)
-    if c.kind == "number" and len(c.top.hashes) <= 12:
-        most = sorted(c.top.most(12), key=lambda item: float(item[0]))
+    if c.kind == "number" and len(c.top.hashes) <= 40:  # bins of their own would beat against whole numbers
+        most = sorted(c.top.most(40), key=lambda item: float(item[0]))
     if not most or (c.kind == "text" and not c.top.is_exact and most[0][1] < 0.0005 * c.given):
         counts = [int(n) for n in c.lengths[: int(np.flatnonzero(c.lengths).max()) + 1]] if c.lengths.any() else []
         if len(counts) > 1:
             alt = f"Lengths of the texts, from {number(c.low)} to {number(c.high)} characters."
-            return charts.columns(counts, alt) + f'<div class="axis"><span>0</span><span class="soft">length</span><span>{len(counts) - 1}</span></div>'
+            return (
+                charts.columns(counts, alt)
+                + f'<div class="axis"><span>0</span><span class="soft">length</span><span>{len(counts) - 1}</span></div>'
+            )
     top = max((count for _, count in most), default=1)
     if len(most) > 7:
         alt = "Rows per value, from " + f"{number(most[0][0])} to {number(most[-1][0])}."
         picture = charts.columns([count for _, count in most], alt, gap=0.2)
-        return picture + f'<div class="axis"><span>{esc(number(most[0][0]))}</span><span>{esc(number(most[-1][0]))}</span></div>'
+        return (
+            picture
+            + f'<div class="axis"><span>{esc(number(most[0][0]))}</span><span>{esc(number(most[-1][0]))}</span></div>'
+        )
     items = []
     for value, count in most:
-        text = ("true" if value else "false") if c.kind == "bool" else number(value) if isinstance(value, float) else cut(str(value), 40)
-        items.append(f"<li><span>{esc(text)}</span>{charts.bar(count / top)}<span class=num>{_percent(count, c.given)}</span></li>")
+        text = (
+            ("true" if value else "false")
+            if c.kind == "bool"
+            else number(value)
+            if isinstance(value, float)
+            else cut(str(value), 40)
+        )
+        items.append(
+            f"<li><span>{esc(text)}</span>{charts.bar(count / top)}<span class=num>{_percent(count, c.given)}</span></li>"
+        )
     shown = sum(count for _, count in most)
     rest = c.distinct.estimate - len(most)
     if rest > 0:
-        items.append(f'<li class="soft"><span>{rest:,} other{"s" if rest > 1 else ""}</span>{charts.bar(0)}<span class=num>{_percent(c.given - shown, c.given)}</span></li>')
+        items.append(
+            f'<li class="soft"><span>{rest:,} other{"s" if rest > 1 else ""}</span>{charts.bar(0)}<span class=num>{_percent(c.given - shown, c.given)}</span></li>'
+        )
     return f'<ul class="tops">{"".join(items)}</ul>'
 
 
@@ -395,7 +452,11 @@ def _missing(profile: Profile) -> str:
         f'<td class="num">{_percent(c.nulls, c.rows)}</td><td class="num soft">{c.nulls:,}</td></tr>'
         for c in lacking[:MOST_BARS]
     )
-    more = f'<p class="soft small">The first {MOST_BARS} of {len(lacking):,} columns.</p>' if len(lacking) > MOST_BARS else ""
+    more = (
+        f'<p class="soft small">The first {MOST_BARS} of {len(lacking):,} columns.</p>'
+        if len(lacking) > MOST_BARS
+        else ""
+    )
     patterns = _patterns(profile, [c.name for c in lacking])
     second = f'<div class="card pad">{patterns}</div>' if patterns else ""
     return f'<div class="two"><div class="card pad"><table class="bars"><tbody>{rows}</tbody></table>{more}</div>{second}</div>'
@@ -413,7 +474,9 @@ def _patterns(profile: Profile, names: Sequence[str]) -> str:
     for place in np.argsort(-counts, kind="stable")[:8]:
         missing = [cut(kept[i], 30) for i in np.flatnonzero(patterns[place])]
         text = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        lines.append(f'<tr><th scope="row">{esc(text or "none missing")}</th><td class="num">{_percent(counts[place], rows.size)}</td></tr>')
+        lines.append(
+            f'<tr><th scope="row">{esc(text or "none missing")}</th><td class="num">{_percent(counts[place], rows.size)}</td></tr>'
+        )
     return f'<table class="bars"><caption class="soft small">Missing in one row together, on the sample</caption><tbody>{"".join(lines)}</tbody></table>'
 
 
@@ -427,7 +490,7 @@ def _times(profile: Profile) -> str:
             continue
         alt = f"Rows of {cut(c.name, 40)} over time, from {labels[0]} to {labels[1]}."
         parts = [
-            f'<h3>{esc(cut(c.name, 60))}</h3>{charts.columns(counts, alt, height=90)}'
+            f"<h3>{esc(cut(c.name, 60))}</h3>{charts.columns(counts, alt, height=90)}"
             f'<div class="axis"><span>{labels[0]}</span><span>{labels[1]}</span></div><div class="three">'
         ]
         for title, values, ends in (
@@ -436,10 +499,14 @@ def _times(profile: Profile) -> str:
         ):  # fmt: skip
             if np.count_nonzero(values) > 1:
                 picture = charts.columns([int(v) for v in values], f"{title}: rows of {cut(c.name, 40)}.", gap=0.2)
-                parts.append(f'<figure><figcaption class="soft small">{title}</figcaption>{picture}<div class="axis"><span>{ends[0]}</span><span>{ends[1]}</span></div></figure>')
+                parts.append(
+                    f'<figure><figcaption class="soft small">{title}</figcaption>{picture}<div class="axis"><span>{ends[0]}</span><span>{ends[1]}</span></div></figure>'
+                )
         made.append(f'<div class="card pad over">{"".join(parts)}</div></div>')
     left = len(columns) - 3
-    return "".join(made) + (f'<p class="soft small">And {_count(left, "other column")} of dates.</p>' if left > 0 else "")
+    return "".join(made) + (
+        f'<p class="soft small">And {_count(left, "other column")} of dates.</p>' if left > 0 else ""
+    )
 
 
 def _sample(profile: Profile) -> str:
@@ -450,7 +517,9 @@ def _sample(profile: Profile) -> str:
         return ""
     head = "".join(f'<th scope="col">{esc(cut(name, 40))}</th>' for name in names[:SAMPLE_COLUMNS])
     body = "".join(
-        "<tr>" + "".join(_cell(profile.sketch.columns[name], kept.columns[name][row]) for name in names[:SAMPLE_COLUMNS]) + "</tr>"
+        "<tr>"
+        + "".join(_cell(profile.sketch.columns[name], kept.columns[name][row]) for name in names[:SAMPLE_COLUMNS])
+        + "</tr>"
         for row in range(count)
     )
     hidden = [c.name for c in profile.columns if c.sensitive]
@@ -473,10 +542,6 @@ def _cell(c: ColumnSketch, value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f'<td class="num">{esc(f"{value:.15g}")}</td>'
     return f"<td>{esc(cut(str(value), 60))}</td>"
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return "".join(parts)
 
 
 _HEAD = """<!doctype html>

@@ -76,7 +76,11 @@ def correlations(columns: Floats) -> Floats:
         covariance = n * (z.T @ z) - sums * sums.T
         spread = np.maximum(n * squares - sums**2, 0)
         product = np.sqrt(spread) * np.sqrt(spread.T)
-        r = np.where((n >= 3) & (product > 1e-13 * n * n * (squares.max(initial=0) + 1e-300) / np.maximum(n, 1)), covariance / product, np.nan)
+        r = np.where(
+            (n >= 3) & (product > 1e-13 * n * n * (squares.max(initial=0) + 1e-300) / np.maximum(n, 1)),
+            covariance / product,
+            np.nan,
+        )
     return np.clip(r, -1, 1)
 
 
@@ -142,9 +146,7 @@ def associate(rows: Rows, columns: list[ColumnSketch]) -> list[dict[str, Any]]:
         for b in names[i + 1 :]:
             if a in place and b in place:
                 value, r = spearman[place[a], place[b]], pearson[place[a], place[b]]
-                found.append(
-                    {"a": a, "b": b, "measure": "spearman", "value": _rounded(value), "pearson": _rounded(r)}
-                )
+                found.append({"a": a, "b": b, "measure": "spearman", "value": _rounded(value), "pearson": _rounded(r)})
             else:
                 measure, value = measure_of(rows, a, b)
                 found.append({"a": a, "b": b, "measure": measure, "value": _rounded(value)})

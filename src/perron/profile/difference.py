@@ -59,7 +59,10 @@ def _numbers(a: ColumnSketch, b: ColumnSketch) -> tuple[float, float, list[str]]
     mine = np.asarray(a.quantile_sketch.get_cdf(places, True))
     theirs = np.asarray(b.quantile_sketch.get_cdf(places, True))
     moved = float(np.abs(mine - theirs).max())
-    error = sum(0.0 if not s.is_estimation_mode() else s.normalized_rank_error(False) for s in (a.quantile_sketch, b.quantile_sketch))
+    error = sum(
+        0.0 if not s.is_estimation_mode() else s.normalized_rank_error(False)
+        for s in (a.quantile_sketch, b.quantile_sketch)
+    )
     floor = 1.63 * math.sqrt(1 / a.moments.n + 1 / b.moments.n) + error
     changes = []
     if moved > max(floor, LEAST_MOVE):

@@ -169,7 +169,10 @@ def _of_number(c: ColumnSketch) -> Iterator[Finding]:
     name = c.name
     if c.negatives and AMOUNT.search(name) and c.negatives / c.given < 0.5:
         yield Finding(
-            "negative", name, "medium", f"{c.negatives:,} values are negative, the least {number(c.low)}; odd for this name."
+            "negative",
+            name,
+            "medium",
+            f"{c.negatives:,} values are negative, the least {number(c.low)}; odd for this name.",
         )
     if c.distinct.estimate < 10 or c.given < FEWEST_ROWS or c.low is None or c.high is None:
         return
@@ -178,7 +181,12 @@ def _of_number(c: ColumnSketch) -> Iterator[Finding]:
     for end, inner in ((c.low, q25), (c.high, q75)):
         count = next((count for value, count in c.top.most(c.top.size) if value == end), 0)
         if end in SENTINELS and count >= max(3, c.given * 0.001) and abs(end - inner) > 5 * spread:
-            yield Finding("sentinel", name, "high", f"{number(end)} comes {count:,} times, far from all others: a code for missing?")
+            yield Finding(
+                "sentinel",
+                name,
+                "high",
+                f"{number(end)} comes {count:,} times, far from all others: a code for missing?",
+            )
             return
     far = [end for end, inner in ((c.low, q25), (c.high, q75)) if abs(end - inner) > 10 * spread]
     if far:
@@ -188,7 +196,9 @@ def _of_number(c: ColumnSketch) -> Iterator[Finding]:
         )  # fmt: skip
     skew = c.moments.skew
     if skew is not None and abs(skew) > 2 and c.distinct.estimate > 20:
-        yield Finding("skew", name, "low", f"Skewed (skewness {skew:.1f}); a logarithm or ranks may help linear models.")
+        yield Finding(
+            "skew", name, "low", f"Skewed (skewness {skew:.1f}); a logarithm or ranks may help linear models."
+        )
 
 
 def _of_time(c: ColumnSketch) -> Iterator[Finding]:
@@ -196,7 +206,9 @@ def _of_time(c: ColumnSketch) -> Iterator[Finding]:
         return
     least, most = -2_208_988_800, 4_102_444_800  # 1900 and 2100
     if c.low < least or c.high > most:
-        yield Finding("dates_out_of_range", c.name, "high", f"From {moment(c.low)} to {moment(c.high)}; outside 1900–2100.")
+        yield Finding(
+            "dates_out_of_range", c.name, "high", f"From {moment(c.low)} to {moment(c.high)}; outside 1900–2100."
+        )
         return
     shares = np.cumsum(c.times.counts) / c.times.counts.sum()
     inside = (shares[:-1] > 0.01) & (shares[:-1] < 0.99)  # the thin ends of a distribution aren't gaps
@@ -234,9 +246,16 @@ def _of_text(c: ColumnSketch, sketch: TableSketch) -> Iterator[Finding]:
         return
     like_numbers = sum(count for text, count in frequent.items() if NUMBER.match(text))
     if like_numbers / total > 0.9 and any(re.match(r"^\s*0\d", text) for text in frequent):
-        yield Finding("leading_zeros", c.name, "low", "Digits with leading zeros: a code; read it as text, not as a number.")
+        yield Finding(
+            "leading_zeros", c.name, "low", "Digits with leading zeros: a code; read it as text, not as a number."
+        )
     elif 0.02 < like_numbers / total < 0.98:
-        yield Finding("mixed_types", c.name, "medium", f"{_share(like_numbers, total)} of the values are numbers, the others text.")
+        yield Finding(
+            "mixed_types",
+            c.name,
+            "medium",
+            f"{_share(like_numbers, total)} of the values are numbers, the others text.",
+        )
     matches = [(WITH_UNIT.match(text), count) for text, count in frequent.items()]
     units: Counter[str] = Counter()
     for match, count in matches:
@@ -259,7 +278,12 @@ def _of_text(c: ColumnSketch, sketch: TableSketch) -> Iterator[Finding]:
         doubled = [sorted(group) for group in variants.values() if len(group) > 1]
         if doubled:
             example = " and ".join(repr(text) for text in doubled[0][:3])
-            yield Finding("mixed_formats", c.name, "medium", f"One value written in several ways: {example} ({len(doubled):,} such).")
+            yield Finding(
+                "mixed_formats",
+                c.name,
+                "medium",
+                f"One value written in several ways: {example} ({len(doubled):,} such).",
+            )
 
 
 def _doubles(sketch: TableSketch) -> Iterator[Finding]:
@@ -311,7 +335,9 @@ def _same_columns(sketch: TableSketch, rows: Rows) -> Iterator[Finding]:
 
 def _of_target(c: ColumnSketch) -> Iterator[Finding]:
     if c.nulls:
-        yield Finding("target_missing", c.name, "high", f"The target is missing in {c.nulls:,} rows, which teach nothing.")
+        yield Finding(
+            "target_missing", c.name, "high", f"The target is missing in {c.nulls:,} rows, which teach nothing."
+        )
     if c.sensitive or not c.given:
         return
     if c.distinct.estimate == 1:
@@ -350,7 +376,9 @@ def _leaks(sketch: TableSketch, rows: Rows, target: str) -> Iterator[Finding]:
             score = _missing_tells(rows, nulls, target, classes)
             if score > 0.99:
                 alone.add(name)
-                yield Finding("leakage", name, "high", f"Whether it is missing tells {target} ({score:.1%}).", (target,))
+                yield Finding(
+                    "leakage", name, "high", f"Whether it is missing tells {target} ({score:.1%}).", (target,)
+                )
     if target in rows.numbers and not classes:
         yield from _paired(sketch, rows, target, alone)
 
@@ -389,7 +417,8 @@ def _told_by_groups(codes: Any, y: Any) -> float:
     both = (codes >= 0) & ~np.isnan(y)
     if both.sum() < FEWEST_ROWS:
         return 0.0
-    group, y = np.unique(codes[both], return_inverse=True)[1], y[both] / (np.abs(y[both]).max() or 1.0)
+    y = y[both] / (np.abs(y[both]).max() or 1.0)
+    group = np.unique(codes[both], return_inverse=True)[1]
     groups, total = int(group.max()) + 1, float(((y - y.mean()) ** 2).sum())
     if groups > 0.7 * len(y) or total <= 0:
         return 0.0
@@ -414,14 +443,14 @@ def _class_told(rows: Rows, name: str, target: str) -> float:
         alone = table.sum(1) == 1  # a value that comes once tells nothing by itself
         right = float(table.max(1)[~alone].sum()) / len(y)
     else:
-        x = rows.numbers[name]
-        both = ~np.isnan(x) & (y >= 0)
-        x, y = x[both], y[both]
+        values = rows.numbers[name]
+        both = ~np.isnan(values) & (y >= 0)
+        values, y = values[both], y[both]
         if len(y) < max(FEWEST_ROWS, 0.2 * rows.size):
             return 0.0
-        order = np.lexsort((np.random.default_rng(0).permutation(len(x)), x))
+        order = np.lexsort((np.random.default_rng(0).permutation(len(values)), values))
         changes = int((np.diff(y[order]) != 0).sum())
-        steps = max(len(np.unique(x)), 2) - 1
+        steps = max(len(np.unique(values)), 2) - 1
         right = 1 - max(0, changes - min(steps, int(y.max(initial=0)) + 1)) / len(y)
     base = np.bincount(y).max() / len(y)
     return float((right - base) / (1 - base)) if base < 1 else 0.0
@@ -479,7 +508,9 @@ def _paired(sketch: TableSketch, rows: Rows, target: str, alone: set[str]) -> It
             continue
         design = np.column_stack([rows.numbers[a][both], rows.numbers[b][both], np.ones(int(both.sum()))])
         weights, *_ = np.linalg.lstsq(design, y[both], rcond=None)
-        left = float(((y[both] - design @ weights) ** 2).sum()) / max(float(((y[both] - y[both].mean()) ** 2).sum()), 1e-300)
+        left = float(((y[both] - design @ weights) ** 2).sum()) / max(
+            float(((y[both] - y[both].mean()) ** 2).sum()), 1e-300
+        )
         if 1 - left < DETERMINED:
             continue
         plain = np.allclose(np.abs(weights[:2]), 1, rtol=1e-3)

@@ -29,7 +29,12 @@ def kind_of(array: pa.Array) -> Kind:
         return "empty"
     if pa.types.is_boolean(kind):
         return "bool"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_duration(kind):
+    if (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_duration(kind)
+    ):
         return "number"
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "time"

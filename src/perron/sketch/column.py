@@ -13,7 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from perron.sketch.parts import (
-    DISTINCT_KEPT, LONGEST_VALUE, NULL_HASH, TOP_KEPT, Distinct, Floats, Hashes, Moments, Times, TopK, hash_numbers,
+    DISTINCT_KEPT,
+    LONGEST_VALUE,
+    NULL_HASH,
+    TOP_KEPT,
+    Distinct,
+    Floats,
+    Hashes,
+    Moments,
+    Times,
+    TopK,
+    hash_numbers,
     hash_texts,
 )  # fmt: skip
 
@@ -205,8 +215,10 @@ class ColumnSketch:
         return hashes
 
     def _update_texts(self, block: Block) -> Hashes:
-        if self.sensitive or block.codes is None or not len(block.codes):
+        if self.sensitive:
             return np.zeros(block.rows, np.uint64)
+        if block.codes is None or not len(block.codes):
+            return np.full(block.rows, NULL_HASH)
         assert block.data is not None and block.offsets is not None and block.lengths is not None and block.take
         different = hash_texts(block.data, block.offsets)
         counts = np.bincount(block.codes[block.codes >= 0], minlength=len(different)).astype(np.int64)

@@ -173,7 +173,11 @@ class Moments:
                 square = away * away
                 self.merge(
                     Moments(
-                        len(values), mean, float(square.sum()), float((square * away).sum()), float((square * square).sum())
+                        len(values),
+                        mean,
+                        float(square.sum()),
+                        float((square * away).sum()),
+                        float((square * square).sum()),
                     )
                 )
 

@@ -76,10 +76,18 @@ class Sample:
         kept = first[: self.size]
         self.hashes, self.counts = both[: self.size], added[: self.size]
         for name, mine in self.columns.items():
-            theirs = columns[name]
-            if mine.dtype != theirs.dtype:
-                mine, theirs = mine.astype(object), theirs.astype(object)
-            self.columns[name] = np.concatenate([mine, theirs])[kept]
+            self.columns[name] = _joined(mine, columns[name])[kept]
+
+
+def _joined(mine: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Both; where a column was text in one chunk and empty or a number in another, as objects."""
+    if mine.dtype == theirs.dtype:
+        return np.concatenate([mine, theirs])
+    if all(value is None for value in (mine if mine.dtype == object else theirs)):
+        return np.concatenate([mine.astype(np.float64), theirs.astype(np.float64)])  # None becomes NaN
+    made = np.concatenate([mine.astype(object), theirs.astype(object)])
+    made[[value != value for value in made]] = None
+    return np.array([value if value is None else str(value) for value in made], object)
 
 
 class TableSketch:
