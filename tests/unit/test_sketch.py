@@ -30,9 +30,7 @@ TYPES = [pa.float64(), pa.string(), pa.int64(), pa.timestamp("us")]
 
 def batch(rows):
     columns = list(zip(*rows, strict=True)) or [()] * 4
-    return pa.record_batch(
-        [pa.array(column, kind) for column, kind in zip(columns, TYPES, strict=True)], names=NAMES
-    )
+    return pa.record_batch([pa.array(column, kind) for column, kind in zip(columns, TYPES, strict=True)], names=NAMES)
 
 
 def sketch(*parts, **options):
@@ -121,7 +119,19 @@ def test_distinct_is_exact_until_it_is_full():
 
 
 def test_texts_that_look_alike_have_different_hashes():
-    texts = ["", "a", "b", "ab", "ba", "aa", "aaa", "\0", "\0\0", *(f"user-{n:05d}" for n in range(50_000)), "x" * 300_000]
+    texts = [
+        "",
+        "a",
+        "b",
+        "ab",
+        "ba",
+        "aa",
+        "aaa",
+        "\0",
+        "\0\0",
+        *(f"user-{n:05d}" for n in range(50_000)),
+        "x" * 300_000,
+    ]
     data = [text.encode() for text in texts]
     offsets = np.cumsum([0, *map(len, data)])
     hashes = hash_texts(np.frombuffer(b"".join(data), np.uint8), offsets)
@@ -185,7 +195,9 @@ def test_threads_change_nothing():
 def test_nothing_of_a_sensitive_column_stays():
     made = TableSketch(["name", "salary", "city"], sensitive=["name", "salary"])
     names, salaries = [f"Secret{n}Person" for n in range(40)], [123_456.75 + n for n in range(40)]
-    made.update(pa.record_batch([pa.array(names), pa.array(salaries), pa.array(["Xanadu"] * 40)], names=list(made.columns)))
+    made.update(
+        pa.record_batch([pa.array(names), pa.array(salaries), pa.array(["Xanadu"] * 40)], names=list(made.columns))
+    )
     import zlib
 
     data = made.to_bytes()
@@ -207,7 +219,9 @@ def test_memory_is_bounded_whatever_the_number_of_rows():
         made = TableSketch(["x", "t"])
         rng = np.random.default_rng(0)
         for _ in range(rows // 50_000):
-            made.update_columns({"x": rng.random(50_000), "t": rng.integers(0, 10**9, 50_000).astype(str).astype(object)})
+            made.update_columns(
+                {"x": rng.random(50_000), "t": rng.integers(0, 10**9, 50_000).astype(str).astype(object)}
+            )
         sizes.append(len(made.to_bytes()))
     assert sizes[1] < sizes[0] * 1.2 < 1_000_000
 

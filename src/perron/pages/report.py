@@ -327,7 +327,8 @@ def _facts(c: ColumnSketch) -> Iterator[tuple[str, str]]:
         yield "mean", number(c.moments.mean if np.isfinite(c.moments.mean) else None)
         yield "std", number(c.moments.std)
         yield "median", number(median[0] if median else None)
-        yield "range", f"{number(c.low)} to {number(c.high)}"
+        yield "least", number(c.low)
+        yield "most", number(c.high)
         if c.zeros:
             yield "zero", _percent(c.zeros, c.given)
         if c.negatives:
@@ -336,7 +337,8 @@ def _facts(c: ColumnSketch) -> Iterator[tuple[str, str]]:
         yield "from", moment(c.low)
         yield "to", moment(c.high)
     elif c.kind == "text":
-        yield "length", f"{number(c.low)} to {number(c.high)}, mean {number(c.moments.mean)}"
+        yield "length", f"{number(c.low)} to {number(c.high)}"
+        yield "mean", number(c.moments.mean)
 
 
 def _picture(c: ColumnSketch) -> str:
@@ -593,7 +595,7 @@ tr:last-child > * { border-bottom:0; }
 .tag.low { color:var(--soft); border-color:var(--line); } .tag.role { color:var(--accent); border-color:currentColor; font-weight:600; }
 .two { display:grid; grid-template-columns:minmax(0,1fr) minmax(0,1fr); gap:1.1rem; align-items:start; }
 .two.heat { grid-template-columns:minmax(0,1.7fr) minmax(0,1fr); margin-top:.9rem; }
-.bars th,.bars td { border:0; padding:.2rem .8rem .2rem 0; vertical-align:middle; } .bars th { min-width:6.5rem; }
+.bars th,.bars td { border:0; padding:.2rem .8rem .2rem 0; vertical-align:middle; } .bars th { min-width:6.5rem; overflow-wrap:break-word; } .bars td { white-space:nowrap; }
 .wide { width:45%; min-width:5rem; } .bars td:last-child { padding-right:0; }
 .bar { display:block; height:9px; border-radius:3px; background:linear-gradient(var(--fill,var(--bar)),var(--fill,var(--bar))) no-repeat var(--sunk); min-width:4rem; }
 .bar.neg { --fill:var(--other); }
@@ -601,10 +603,9 @@ tr:last-child > * { border-bottom:0; }
 figure.card { padding:.8rem 1rem .7rem; } figcaption { display:flex; flex-direction:column; margin-bottom:.35rem; line-height:1.35; }
 .cards { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(100%,19.5rem),1fr)); gap:1.1rem; margin-bottom:1rem; }
 .col { padding:.9rem 1.1rem 1rem; display:flex; flex-direction:column; } .col:target { border-color:var(--accent); box-shadow:0 0 0 1px var(--accent); }
-.tags { display:flex; flex-wrap:wrap; gap:.25rem .35rem; min-height:1.55rem; margin:.25rem 0 .6rem; }
+.tags { display:flex; flex-wrap:wrap; gap:.25rem .35rem; align-items:flex-start; min-height:1.55rem; margin:.25rem 0 .6rem; }
 .col dl { display:grid; grid-template-columns:1fr 1fr; gap:.1rem 1.2rem; margin-top:auto; padding-top:.75rem; font-size:.87rem; }
-.col dl div { display:flex; justify-content:space-between; gap:.6rem; } .col dt { color:var(--soft); } .col dd { text-align:right; }
-.col dl div:has(dd:only-of-type) dd { min-width:0; }
+.col dl div { display:flex; justify-content:space-between; gap:.6rem; } .col dt { color:var(--soft); white-space:nowrap; } .col dd { text-align:right; }
 .none { padding:1.7rem 0; text-align:center; }
 svg.chart { display:block; width:100%; fill:var(--bar); stroke:none; border-bottom:1px solid var(--edge); }
 svg.chart .line { fill:none; stroke:var(--accent); stroke-width:2; vector-effect:non-scaling-stroke; stroke-linejoin:round; }
@@ -619,6 +620,8 @@ details { margin-top:.6rem; }
 .sample { width:max-content; min-width:100%; } .sample th,.sample td { padding:.35rem .9rem; white-space:nowrap; max-width:22rem; overflow:hidden; text-overflow:ellipsis; }
 .sample thead th { font-weight:600; color:var(--text); }
 @media (max-width:860px) { .two,.two.heat { grid-template-columns:minmax(0,1fr); } .three { grid-template-columns:minmax(0,1fr); } .listed { columns:1; } }
-@media (max-width:560px) { .wrap { padding:0 1rem 2rem; } .facts { grid-template-columns:1fr 1fr; } }
+@media (max-width:560px) { .findings,.findings tbody,.findings tr,.findings td { display:block; } .findings thead { position:absolute; left:-999px; }
+  .findings td,.findings td:first-child { border:0; padding:0 1rem; } .findings tr { padding:.6rem 0; } .findings tr + tr { border-top:1px solid var(--line); }
+  .findings td:nth-child(-n+3) { display:inline-block; min-width:0; padding-right:0; } .two .bars .wide { width:28%; min-width:3rem; } .bars .bar { min-width:2.5rem; } .bars td.soft { white-space:normal; font-size:.8rem; } .wrap { padding:0 1rem 2rem; } .facts { grid-template-columns:1fr 1fr; } }
 @media print { .card { break-inside:avoid; } nav,.skip { display:none; } }
 """

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from perron.profile.findings import moment, number
+from perron.profile.findings import moment, number, percent
 from perron.sketch import ColumnSketch, TableSketch
 
 __all__ = ["compare"]
 
+WIDER = 0.3  # of the range: the extremes of two samples of one normal distribution differ by less
 LEAST_MOVE = 0.02  # below it no one needs to know, however many rows there are
 
 
@@ -41,7 +42,7 @@ def _column(a: ColumnSketch, b: ColumnSketch) -> tuple[float, float, list[str]]:
         before, now = b.nulls / b.rows, a.nulls / a.rows
         noise = 4 * math.sqrt(max(before * (1 - before), 0.25 / b.rows) * (1 / a.rows + 1 / b.rows))
         if abs(now - before) > max(noise, 0.005):
-            changes.append(f"Missing: {before:.1%} before, {now:.1%} now.")
+            changes.append(f"Missing: {percent(before)} before, {percent(now)} now.")
     if a.sensitive or b.sensitive or not a.given or not b.given:
         return 0.0, 0.0, changes
     if a.kind in ("number", "time"):
@@ -70,7 +71,7 @@ def _numbers(a: ColumnSketch, b: ColumnSketch) -> tuple[float, float, list[str]]
         changes.append(f"Moved by {moved:.2f}: the median from {show(before)} to {show(now)}.")
     assert a.low is not None and a.high is not None and b.low is not None and b.high is not None
     width = (b.high - b.low) or abs(b.high) or 1.0
-    if a.low < b.low - 0.1 * width or a.high > b.high + 0.1 * width:
+    if a.low < b.low - WIDER * width or a.high > b.high + WIDER * width:
         changes.append(f"Range: {show(b.low)} to {show(b.high)} before, {show(a.low)} to {show(a.high)} now.")
     return moved, floor, changes
 
@@ -88,11 +89,13 @@ def _values(a: ColumnSketch, b: ColumnSketch) -> tuple[float, float, list[str]]:
     floor += 0.5 * len(values) * (a.top.error / a.given + b.top.error / b.given) if a.top.error + b.top.error else 0.0
     if moved > max(floor, LEAST_MOVE):
         value = values[int(np.abs(p - q).argmax())]
-        changes.append(f"Moved by {moved:.2f}: {value!r} from {theirs.get(value, 0):.1%} to {mine.get(value, 0):.1%}.")
+        changes.append(
+            f"Moved by {moved:.2f}: {value!r} from {percent(theirs.get(value, 0))} to {percent(mine.get(value, 0))}."
+        )
     if b.top.is_exact:
         fresh = [str(value) for value in mine if value not in theirs]
         if fresh:
             rest = f" and {len(fresh) - 5:,} more" if len(fresh) > 5 else ""
             share = sum(mine[value] for value in mine if value not in theirs)
-            changes.append(f"New values ({share:.1%} of the rows): {', '.join(fresh[:5])}{rest}.")
+            changes.append(f"New values ({percent(share)} of the rows): {', '.join(fresh[:5])}{rest}.")
     return moved, floor, changes

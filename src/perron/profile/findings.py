@@ -13,7 +13,7 @@ import numpy as np
 from perron.profile.associations import Rows, correlations
 from perron.sketch import ColumnSketch, TableSketch
 
-__all__ = ["Finding", "find", "is_class", "is_id", "moment"]
+__all__ = ["Finding", "find", "is_class", "is_id", "moment", "number", "percent"]
 
 Severity = Literal["high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
@@ -103,9 +103,21 @@ def is_id(column: ColumnSketch, rows: int) -> bool:
     return column.kind == "text" and (column.high or 0) <= 64
 
 
+def percent(share: float) -> str:
+    """A share in words: `49.2 %`."""
+    if 0 < share < 0.001:
+        return "less than 0.1 %"
+    if 0.9995 <= share < 1:
+        return "more than 99.9 %"
+    return f"{100 * share:.1f} %".replace(".0 %", " %")
+
+
 def _share(part: float, whole: float) -> str:
-    share = part / whole if whole else 0.0
-    return "all" if share == 1 else f"{share:.1%}" if share >= 0.001 else "less than 0.1 %"
+    return percent(part / whole if whole else 0.0)
+
+
+def _values(count: int) -> str:
+    return f"{count:,} value is" if count == 1 else f"{count:,} values are"
 
 
 def number(value: float | None) -> str:
@@ -137,10 +149,10 @@ def _of_column(c: ColumnSketch, sketch: TableSketch) -> Iterator[Finding]:
         severity: Severity = "medium" if c.nulls / rows > 0.5 else "low"
         yield Finding("missing", name, severity, f"{_share(c.nulls, rows)} of the values are missing.")
     if c.nonfinite:
-        yield Finding("nonfinite", name, "high", f"{c.nonfinite:,} values are infinite; most models refuse them.")
+        yield Finding("nonfinite", name, "high", f"{_values(c.nonfinite)} infinite; most models refuse such.")
     if c.misfits:
         what = {"number": "numbers", "time": "dates", "bool": "truth values"}.get(c.kind, c.kind)
-        yield Finding("mixed_types", name, "high", f"{c.misfits:,} values aren't {what} as the others are.")
+        yield Finding("mixed_types", name, "high", f"{_values(c.misfits)} no {what} as the others are.")
     if c.sensitive or c.kind == "other" or not c.given:
         return
     distinct = c.distinct.estimate
@@ -172,7 +184,7 @@ def _of_number(c: ColumnSketch) -> Iterator[Finding]:
             "negative",
             name,
             "medium",
-            f"{c.negatives:,} values are negative, the least {number(c.low)}; odd for this name.",
+            f"{_values(c.negatives)} negative, the least {number(c.low)}; odd for this name.",
         )
     if c.distinct.estimate < 10 or c.given < FEWEST_ROWS or c.low is None or c.high is None:
         return
@@ -282,7 +294,7 @@ def _of_text(c: ColumnSketch, sketch: TableSketch) -> Iterator[Finding]:
                 "mixed_formats",
                 c.name,
                 "medium",
-                f"One value written in several ways: {example} ({len(doubled):,} such).",
+                f"One value written in several ways: {example}{f', and {len(doubled) - 1:,} more such' if len(doubled) > 1 else ''}.",
             )
 
 
@@ -369,7 +381,7 @@ def _leaks(sketch: TableSketch, rows: Rows, target: str) -> Iterator[Finding]:
             alone.add(name)
             yield Finding(
                 "leakage", name, "high",
-                f"Tells {target} by itself ({score:.1%}); known only with the answer? Leave it out.", (target,),
+                f"Tells {target} by itself ({percent(score)}); known only with the answer? Leave it out.", (target,),
             )  # fmt: skip
     for name, nulls in rows.nulls.items():
         if name not in alone and name != target and 5 <= nulls.sum() <= rows.size - 5:
@@ -377,7 +389,7 @@ def _leaks(sketch: TableSketch, rows: Rows, target: str) -> Iterator[Finding]:
             if score > 0.99:
                 alone.add(name)
                 yield Finding(
-                    "leakage", name, "high", f"Whether it is missing tells {target} ({score:.1%}).", (target,)
+                    "leakage", name, "high", f"Whether it is missing tells {target} ({percent(score)}).", (target,)
                 )
     if target in rows.numbers and not classes:
         yield from _paired(sketch, rows, target, alone)
@@ -489,11 +501,10 @@ def _paired(sketch: TableSketch, rows: Rows, target: str, alone: set[str]) -> It
     y = rows.numbers[target]
     if len(names) < 2:
         return
+    if len(names) > MOST_PAIRED:  # those nearest to the target; a square of all columns may not fit in memory
+        told_by = np.concatenate([_with_target(rows, names[i : i + 100], y) for i in range(0, len(names), 100)])
+        names = [names[i] for i in np.argsort(-told_by, kind="stable")[:MOST_PAIRED]]
     r = correlations(np.column_stack([*(rows.numbers[name] for name in names), y]))
-    if len(names) > MOST_PAIRED:
-        kept = np.argsort(-np.abs(np.nan_to_num(r[-1, :-1])), kind="stable")[:MOST_PAIRED]
-        names = [names[i] for i in kept]
-        r = r[np.ix_([*kept, len(r) - 1], [*kept, len(r) - 1])]
     with np.errstate(all="ignore"):
         ry, rxx = r[-1, :-1], r[:-1, :-1]
         told = (ry[:, None] ** 2 + ry[None, :] ** 2 - 2 * ry[:, None] * ry[None, :] * rxx) / (1 - rxx**2)
@@ -521,6 +532,11 @@ def _paired(sketch: TableSketch, rows: Rows, target: str, alone: set[str]) -> It
                 flagged.add(name)
                 yield Finding(
                     "leakage", name, "high",
-                    f"{formula} tells {target} ({1 - left:.1%}); known only with the answer? Leave both out.",
+                    f"{formula} tells {target} ({percent(1 - left)}); known only with the answer? Leave both out.",
                     (other, target),
                 )  # fmt: skip
+
+
+def _with_target(rows: Rows, names: list[str], y: Any) -> Any:
+    r = correlations(np.column_stack([*(rows.numbers[name] for name in names), y]))
+    return np.abs(np.nan_to_num(r[-1, :-1]))

@@ -113,7 +113,7 @@ class TableSketch:
             DataError: a name is given twice.
         """
         if len(set(names)) != len(names):
-            twice = next(name for name in names if list(names).count(name) > 1)
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
             raise DataError(f"The column {twice!r} is there twice; rename one.")
         hidden, share = set(sensitive), min(1.0, FULL_COLUMNS / max(1, len(names)))
         self.rows = 0
@@ -151,8 +151,9 @@ class TableSketch:
         self._update(lengths.pop() if lengths else 0, lambda c: from_numpy(columns[c.name], c.kind))
 
     def _check(self, names: Sequence[str]) -> None:
+        known = set(names)
         for name in self.columns:
-            if name not in names:
+            if name not in known:
                 raise DataError(f"Expected the column {name!r}, which this chunk hasn't.")
 
     def _update(self, rows: int, block_of: Any) -> None:
