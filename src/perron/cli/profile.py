@@ -1,0 +1,54 @@
+"""`perron profile`: a source in, a page or JSON out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perron.cli import shared
+
+if TYPE_CHECKING:
+    from perron.profile import Profile
+
+
+def profile(
+    source: Annotated[str, typer.Argument(help="The table: a file or another source.", metavar="SOURCE")],
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="The column to predict; leakage is judged against it.", metavar="COLUMN"),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The page to write.", metavar="FILE")] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Another source, such as last month's: what moved.", metavar="OTHER")
+    ] = None,
+    sensitive: Annotated[
+        list[str] | None,
+        typer.Option("--sensitive", help="A column that is only counted; may be repeated.", metavar="COLUMN"),
+    ] = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Profile a table: what is in it, what would cost a model, and what tells the target."""
+    from perron.profile import profile as make_profile
+    from perron.store import write_atomically
+
+    made = make_profile(source, target=target, against=against, sensitive=sensitive or ())
+    if output is not None:
+        write_atomically(output, made.to_html())
+    if as_json:
+        shared.print_json(made.to_json())
+        return
+    _print(made)
+    if output is not None:
+        print(f"\n{output}: {output.stat().st_size / 1e6:.2f} MB")
+
+
+def _print(made: "Profile") -> None:
+    print(f"{made.name}: {made.rows:,} rows, {len(made.columns):,} columns")
+    for finding in made.findings[:30]:
+        print(
+            f"  {finding.severity:<7} {finding.kind.replace('_', ' '):<18} {finding.column or '':<24} {finding.detail}"
+        )
+    if len(made.findings) > 30:
+        print(f"  … and {len(made.findings) - 30:,} more; --json has them all")
+    for column in (made.difference or {"columns": []})["columns"][:30]:
+        print(f"  moved   {column['moved']:<18.2f} {column['column']:<24} {' '.join(column['changes'])}")
