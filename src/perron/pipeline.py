@@ -58,6 +58,8 @@ class Result:
             "steps": self.steps,
             "metrics": out["evaluate"]["metrics"],
             "baseline": out["evaluate"]["baseline"],
+            "folds": out["evaluate"]["folds"],
+            "findings": out["split"]["findings"],
             "gates": out["gates"]["gates"],
             "model": {"name": self.model, "version": out.get("register", {}).get("version")},
             "data": {
@@ -77,6 +79,11 @@ def _champion_key(work: Work) -> Any:
     return None if rival is None else rival["bundle"]
 
 
+def _folds_key(work: Work) -> Any:
+    """What the folds depend on beside the model and the parts: how they are made, and all that the fitting depends on."""
+    return [work.system.split, work.outputs["train"]["key"]] if work.system.split.folds else None
+
+
 STEPS = (
     Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share]),
     Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
@@ -91,7 +98,7 @@ STEPS = (
             w.system.seed,
         ],
     ),
-    Step("evaluate", lambda w: [w.outputs["train"]["digest"], w.outputs["split"]["digest"]]),
+    Step("evaluate", lambda w: [w.outputs["train"]["digest"], w.outputs["split"]["digest"], _folds_key(w)]),
     Step("gates", lambda w: [w.outputs["evaluate"], w.system.gates, _champion_key(w)]),
     Step("bundle", lambda w: [w.outputs["train"]["digest"], w.outputs["evaluate"], w.system.name]),
     Step("register", lambda w: [w.outputs["bundle"]["digest"], w.outputs["gates"], w.system.name]),
