@@ -59,7 +59,7 @@ class Result:
             "metrics": out["evaluate"]["metrics"],
             "baseline": out["evaluate"]["baseline"],
             "folds": out["evaluate"]["folds"],
-            "findings": out["split"]["findings"],
+            "findings": out["snapshot"]["findings"] + out["split"]["findings"],
             "gates": out["gates"]["gates"],
             "model": {"name": self.model, "version": out.get("register", {}).get("version")},
             "data": {
@@ -79,13 +79,26 @@ def _champion_key(work: Work) -> Any:
     return None if rival is None else rival["bundle"]
 
 
+def _rules_key(work: Work) -> Any:
+    """The rules, the bytes of what they refer to, and the time by tenths of what freshness allows."""
+    key: list[Any] = []
+    for rule in work.system.checks:
+        key.append(rule)
+        if rule.other is not None:
+            path = work.project.folder / Path(rule.other[0]).expanduser()
+            key.append(digest_file(path) if path.is_file() else "missing")  # the step says so, in words
+        if rule.within_s is not None:
+            key.append(int(time.time() / (rule.within_s / 10)))
+    return key
+
+
 def _folds_key(work: Work) -> Any:
     """What the folds depend on beside the model and the parts: how they are made, and all that the fitting depends on."""
     return [work.system.split, work.outputs["train"]["key"]] if work.system.split.folds else None
 
 
 STEPS = (
-    Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share]),
+    Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share, _rules_key(w)]),
     Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
     Step(
         "train",

@@ -29,7 +29,14 @@ __all__ = ["bundle", "evaluate", "gates", "register", "snapshot", "split", "trai
 def snapshot(work: Work) -> dict[str, Any]:
     """Reads the source, quarantines bad rows, keeps the good ones."""
     source = open_source(source_path(work.system, work.project.folder))
-    taken = take_snapshot(source, work.system.schema, work.project.store, work.system.max_bad_share)
+    taken = take_snapshot(
+        source,
+        work.system.schema,
+        work.project.store,
+        work.system.max_bad_share,
+        work.system.checks,
+        work.project.folder,
+    )
     blobs = {"snapshot": taken.digest} | ({"quarantine": taken.quarantine} if taken.quarantine else {})
     _note(work, "snapshot", "out", blobs)
     return {**asdict(taken), "blobs": blobs}

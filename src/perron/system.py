@@ -24,6 +24,7 @@ from perron.contract import Contract, Role, Schema, schema_of
 from perron.errors import DeclarationError, PerronError, nearest
 from perron.gates import Gate
 from perron.metrics import METRICS, task_of
+from perron.rules import Rule, check_rule
 from perron.split import Split, by_time, grouped, random, stratified
 
 __all__ = ["System", "load_system"]
@@ -46,6 +47,7 @@ class System:
         params: keyword arguments for the model function, or for the default model's LightGBM.
         seed: for everything in training that is left to chance.
         max_bad_share: the share of rows that may break the contract before a run stops.
+        checks: rules about rows together, made with `perron.rules`.
 
     Raises:
         DeclarationError: a part that makes no sense, or parts that contradict each other.
@@ -62,6 +64,7 @@ class System:
         params: Mapping[str, Any] | None = None,
         seed: int = 0,
         max_bad_share: float = 0.05,
+        checks: Sequence[Rule] = (),
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DeclarationError(
@@ -83,6 +86,11 @@ class System:
         if not isinstance(max_bad_share, int | float) or not 0 <= max_bad_share <= 1:
             raise DeclarationError(f"max_bad_share of {name} is {max_bad_share!r}; give a share from 0 to 1.")
         self.max_bad_share = float(max_bad_share)
+        self.checks = tuple(checks)
+        for place, rule in enumerate(self.checks):
+            check_rule(rule, self.schema)
+            if rule.name in [other.name for other in self.checks[:place]]:
+                raise DeclarationError(f"{name} has the check {rule.name!r} twice; remove one.")
         self.features_function: Callable[..., Any] | None = None
         self.model_function: Callable[..., Any] | None = None
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from perron.cli import demo, init, models, outcome, predict, promote, run, runs, serve, trace
+from perron.cli import check, demo, init, models, outcome, predict, promote, run, runs, serve, trace
 
 __all__ = ["app"]
 
@@ -38,6 +38,7 @@ def _perron(
 
 app.command("demo", rich_help_panel="Begin")(demo.demo)
 app.command("init", rich_help_panel="Begin")(init.init)
+app.command("check", rich_help_panel="Data, training, pipeline")(check.check)
 app.command("run", rich_help_panel="Data, training, pipeline")(run.run)
 app.command("runs", rich_help_panel="Data, training, pipeline")(runs.runs)
 app.command("models", rich_help_panel="Data, training, pipeline")(models.models)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from perron.contract import Role, Schema
 from perron.split.rows import moments_of
 
-__all__ = ["find_leaks"]
+__all__ = ["find_leaks", "row_hashes"]
 
 LOOSE = (Role.ID, Role.WEIGHT, Role.IGNORE)  # what may differ between two rows that say the same
 
@@ -33,7 +33,7 @@ def _finding(rule: str, column: str | None, rows: int, detail: str) -> dict[str,
 
 def _duplicates(schema: Schema, train: pa.Table, test: pa.Table) -> dict[str, Any] | None:
     names = [field.name for field in schema.fields if not set(LOOSE).intersection(field.roles)]
-    seen, asked = _row_hashes(train.select(names)), _row_hashes(test.select(names))
+    seen, asked = row_hashes(train.select(names)), row_hashes(test.select(names))
     both = int(np.isin(asked, seen).sum())
     if not both:
         return None
@@ -47,7 +47,7 @@ def _duplicates(schema: Schema, train: pa.Table, test: pa.Table) -> dict[str, An
     )
 
 
-def _row_hashes(table: pa.Table) -> Any:
+def row_hashes(table: pa.Table) -> Any:
     """A uint64 (n,) per row; nulls are equal to each other."""
     hashes = np.zeros(table.num_rows, np.uint64)
     for column in table.columns:
