@@ -63,6 +63,8 @@ class Result:
             "steps": self.steps,
             "metrics": out["evaluate"]["metrics"],
             "baseline": out["evaluate"]["baseline"],
+            "folds": out["evaluate"]["folds"],
+            "findings": out["snapshot"]["findings"] + out["split"]["findings"],
             "gates": out["gates"]["gates"],
             "model": {"name": self.model, "version": out.get("register", {}).get("version"), "champion": self.champion},
             "data": {
@@ -93,11 +95,29 @@ def _is_in_force(work: Work, output: Mapping[str, Any]) -> bool:
     return event is not None and (event["version"] == output["version"] or not is_automatic(event))
 
 
+def _rules_key(work: Work) -> Any:
+    """The rules, the bytes of what they refer to, and the time by tenths of what freshness allows."""
+    key: list[Any] = []
+    for rule in work.system.checks:
+        key.append(rule)
+        if rule.other is not None:
+            path = work.project.folder / Path(rule.other[0]).expanduser()
+            key.append(digest_file(path) if path.is_file() else "missing")  # the step says so, in words
+        if rule.within_s is not None:
+            key.append(int(time.time() / (rule.within_s / 10)))
+    return key
+
+
+def _folds_key(work: Work) -> Any:
+    """What the folds depend on beside the model and the parts: how they are made, and all that the fitting depends on."""
+    return [work.system.split, work.outputs["train"]["key"]] if work.system.split.folds else None
+
+
 STEPS = (
-    Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share]),
+    Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share, _rules_key(w)]),
     Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
     Step("train", lambda w: [*_rows(w), w.system.schema.to_json(), _functions(w), w.system.params, w.system.seed]),
-    Step("evaluate", lambda w: [w.outputs["train"]["digest"], *_rows(w)]),
+    Step("evaluate", lambda w: [w.outputs["train"]["digest"], *_rows(w), _folds_key(w)]),
     Step("gates", lambda w: [w.outputs["evaluate"], *_rows(w), w.system.gates, _champion_key(w)]),
     Step("bundle", lambda w: [w.outputs["train"]["digest"], *_rows(w), w.outputs["evaluate"], w.system.name]),
     Step("register", lambda w: [w.outputs["bundle"]["digest"], w.outputs["gates"], w.system.name], _is_in_force),

@@ -1,14 +1,18 @@
 """A source and a contract in; the good rows as one immutable Parquet blob and the bad ones in quarantine out."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from perron.check.rules import RuleCheck, Verdict, known_values
 from perron.check.table import TableCheck
 from perron.contract import Schema
 from perron.errors import DataError
+from perron.rules import Rule
 from perron.source import Source
 from perron.store import Store
 
@@ -24,18 +28,63 @@ class Snapshot:
     quarantined: int
     quarantine: str | None
     faults: list[dict[str, Any]]
+    findings: list[dict[str, Any]] = field(default_factory=list)
 
 
-def take_snapshot(source: Source, schema: Schema, store: Store, max_bad_share: float = 1.0) -> Snapshot:
+def take_snapshot(
+    source: Source,
+    schema: Schema,
+    store: Store,
+    max_bad_share: float = 1.0,
+    rules: Sequence[Rule] = (),
+    folder: Path = Path(),
+) -> Snapshot:
     """The snapshot of a source, chunk by chunk.
 
-    The quarantine holds each bad row as it came, with its number and every rule that it broke.
+    The quarantine holds each bad row as it came, with its number and every rule that it broke. Where a
+    `unique` rule is broken the source is read twice.
+
+    Args:
+        source: read to its end.
+        schema: the contract's.
+        store: where the blobs go.
+        max_bad_share: the share of rows in quarantine that is still taken.
+        rules: as declared on the system.
+        folder: what the paths of `references` rules are relative to.
 
     Raises:
         SourceError: the source can't be read.
-        DataError: a column is missing, no row is good, or more than `max_bad_share` of them are bad.
+        DataError: a column is missing, no row is good, more than `max_bad_share` of them are bad, or a rule stops it.
     """
-    check = TableCheck(schema)
+    known = known_values(rules, schema, folder)
+    judge = RuleCheck(rules, schema, known) if rules else None
+    taken = _take(source, schema, store, max_bad_share, judge)
+    if judge is None:
+        return taken
+    doubles = judge.doubles()
+    if any(numbers.size for numbers in doubles.values()):
+        judge = RuleCheck(rules, schema, known, doubles)
+        taken = _take(source, schema, store, max_bad_share, judge)
+    verdicts = judge.verdicts()
+    stopped = [verdict.detail for verdict in verdicts if verdict.status == "stop"]
+    if stopped:
+        raise DataError(f"{'; '.join(stopped)}; mend the source, or change the checks of the system.")
+    return replace(taken, findings=[_finding(verdict) for verdict in verdicts if verdict.status == "warn"])
+
+
+def _finding(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "kind": "rule",
+        "rule": verdict.rule.name,
+        "column": verdict.rule.fields[0] if len(verdict.rule.fields) == 1 else None,
+        "severity": "warn",
+        "rows": verdict.rows,
+        "detail": verdict.detail,
+    }
+
+
+def _take(source: Source, schema: Schema, store: Store, max_bad_share: float, rules: RuleCheck | None) -> Snapshot:
+    check = TableCheck(schema, rules=rules)
     quarantine: csv.CSVWriter | None = None
     with store.scratch() as folder:
         with parquet.ParquetWriter(folder / "rows.parquet", check.arrow, compression="zstd") as writer:

@@ -18,7 +18,8 @@ from perron.parity import compare
 from perron.project import Work, rival_of, source_path
 from perron.snapshot import read_snapshot, take_snapshot
 from perron.source import open_source
-from perron.split import split_rows
+from perron.split.leaks import find_leaks
+from perron.split.rows import NEITHER, TEST, TRAIN, fold_rows, split_rows
 from perron.train import Fitted, load_fitted, save_fitted, target_of, weight_of
 from perron.train import train as fit
 
@@ -31,23 +32,33 @@ ROWS_ALONE = 200  # test rows that are also answered one by one
 def snapshot(work: Work) -> dict[str, Any]:
     """Reads the source, quarantines bad rows, keeps the good ones."""
     source = open_source(source_path(work.system, work.project.folder))
-    taken = take_snapshot(source, work.system.schema, work.project.store, work.system.max_bad_share)
+    taken = take_snapshot(
+        source,
+        work.system.schema,
+        work.project.store,
+        work.system.max_bad_share,
+        work.system.checks,
+        work.project.folder,
+    )
     blobs = {"snapshot": taken.digest} | ({"quarantine": taken.quarantine} if taken.quarantine else {})
     _note(work, "snapshot", "out", blobs)
     return {**asdict(taken), "blobs": blobs}
 
 
 def split(work: Work) -> dict[str, Any]:
-    """Parts the snapshot's rows."""
-    table = read_snapshot(work.project.store, work.outputs["snapshot"]["digest"])
-    is_test = split_rows(work.system.split, table, work.system.schema)
-    digest = work.project.store.put_bytes(np.packbits(is_test).tobytes())
+    """Parts the snapshot's rows, and looks for what leaked."""
+    table, schema = read_snapshot(work.project.store, work.outputs["snapshot"]["digest"]), work.system.schema
+    parts = split_rows(work.system.split, table, schema)
+    is_train, is_test = parts == TRAIN, parts == TEST
+    digest = work.project.store.put_bytes(np.packbits(np.stack([is_train, is_test]), axis=1).tobytes())
     _note(work, "split", "in", {"snapshot": work.outputs["snapshot"]["digest"]})
     _note(work, "split", "out", {"split": digest})
     return {
         "digest": digest,
-        "train_rows": int((~is_test).sum()),
+        "train_rows": int(is_train.sum()),
         "test_rows": int(is_test.sum()),
+        "unused_rows": int((parts == NEITHER).sum()),
+        "findings": find_leaks(schema, table.filter(pa.array(is_train)), table.filter(pa.array(is_test))),
         "blobs": {"split": digest},
     }
 
@@ -78,7 +89,7 @@ def _params_of(work: Work, fitted: Fitted) -> dict[str, Any]:
 
 
 def evaluate(work: Work) -> dict[str, Any]:
-    """Scores the model on the test rows, and the naive baseline beside it."""
+    """Scores the model on the test rows, and the naive baseline beside it; with folds, models like it on the train rows."""
     train_rows, test_rows = _parts(work)
     fitted, schema = _fitted(work), work.system.schema
     truth, weight = target_of(schema, test_rows), weight_of(schema, test_rows)
@@ -89,7 +100,34 @@ def evaluate(work: Work) -> dict[str, Any]:
         work.system.task, target_of(schema, train_rows), truth, classes, weight, weight_of(schema, train_rows)
     )
     _note(work, "evaluate", "in", {"model": work.outputs["train"]["digest"]})
-    return {"metrics": metrics, "baseline": baseline, "rows": test_rows.num_rows}
+    return {
+        "metrics": metrics,
+        "baseline": baseline,
+        "rows": test_rows.num_rows,
+        "folds": _folds(work, train_rows) if work.system.split.folds else None,
+    }
+
+
+def _folds(work: Work, rows: pa.Table) -> dict[str, Any]:
+    """The metrics of models fitted on parts of the train rows: their mean, spread and values by fold."""
+    system, found = work.system, []
+    for fitted_on, held in fold_rows(system.split, rows, system.schema):
+        fitted, held_rows = fit(system, rows.filter(pa.array(fitted_on))), rows.filter(pa.array(held))
+        truth, weight = target_of(system.schema, held_rows), weight_of(system.schema, held_rows)
+        found.append(score(system.task, truth, *fitted.predict(held_rows), fitted.classes or (), weight))
+    names = [name for name in found[0] if all(name in scores for scores in found)]
+    points = [(name, fold, scores[name]) for fold, scores in enumerate(found) for name in names]
+    work.project.ledger.log_metrics(work.run, "folds", points)
+    return {
+        "count": len(found),
+        "kind": "rolling origin" if system.split.kind == "by_time" else f"{system.split.kind} k-fold",
+        "metrics": {name: _spread([scores[name] for scores in found]) for name in names},
+    }
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    """Mean, standard deviation of the sample, and the values themselves."""
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "values": values}
 
 
 def gates(work: Work) -> dict[str, Any]:
@@ -212,8 +250,8 @@ def _parts(work: Work) -> tuple[pa.Table, pa.Table]:
     store = work.project.store
     table = read_snapshot(store, work.outputs["snapshot"]["digest"])
     packed = np.frombuffer(store.get(work.outputs["split"]["digest"]).read_bytes(), np.uint8)
-    is_test = np.unpackbits(packed, count=table.num_rows).astype(bool)
-    return table.filter(pa.array(~is_test)), table.filter(pa.array(is_test))
+    is_train, is_test = np.unpackbits(packed.reshape(2, -1), axis=1, count=table.num_rows).astype(bool)
+    return table.filter(pa.array(is_train)), table.filter(pa.array(is_test))
 
 
 def _fitted(work: Work) -> Fitted:

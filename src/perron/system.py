@@ -24,7 +24,8 @@ from perron.contract import Contract, Role, Schema, schema_of
 from perron.errors import DeclarationError, PerronError, nearest
 from perron.gates import Gate
 from perron.metrics import METRICS, task_of
-from perron.split import Split, by_time, check_seed, random, stratified
+from perron.rules import Rule, check_rule
+from perron.split import Split, by_time, check_seed, grouped, random, stratified
 
 __all__ = ["System", "load_system"]
 
@@ -40,11 +41,13 @@ class System:
         contract: the class that describes the rows, with a target.
         source: a CSV or Parquet file, relative to the folder of system.py.
         split: how rows are parted into train and test; by default by time where the contract has a
-            pn.Time field, else stratified for classes and random for numbers.
+            pn.Time field, grouped where it has a pn.Group field, else stratified for classes and random
+            for numbers.
         gates: what a model must reach before it is registered; by default, to beat the naive baseline.
         params: keyword arguments for the model function, or for the default model's LightGBM.
         seed: for everything in training that is left to chance.
         max_bad_share: the share of rows that may break the contract before a run stops.
+        checks: rules about rows together, made with `perron.rules`.
 
     Raises:
         DeclarationError: a part that makes no sense, or parts that contradict each other.
@@ -61,6 +64,7 @@ class System:
         params: Mapping[str, Any] | None = None,
         seed: int = 0,
         max_bad_share: float = 0.05,
+        checks: Sequence[Rule] = (),
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DeclarationError(
@@ -73,12 +77,7 @@ class System:
             raise DeclarationError(f"The source of {name} is {source!r}; give the path of a CSV or Parquet file.")
         self.source = str(source)
         self.split = split if split is not None else self._default_split()
-        if not isinstance(self.split, Split):
-            raise DeclarationError(f"The split of {name} is {split!r}; use pn.split.random, stratified or by_time.")
-        if self.split.kind == "by_time" and self.schema.with_role(Role.TIME) is None:
-            raise DeclarationError(
-                f"{name} is split by time, but {self.schema.name} has no pn.Time field; mark one, or split at random."
-            )
+        self._check_split()
         if isinstance(gates, Gate | str) or not isinstance(gates or (), Sequence):
             raise DeclarationError(f"The gates of {name} are {gates!r:.60}; give a list: gates=[pn.gate(…)].")
         self.gates = tuple(gates) if gates is not None else (self._default_gate(),)
@@ -91,6 +90,11 @@ class System:
         if not isinstance(max_bad_share, int | float) or not 0 <= max_bad_share <= 1:
             raise DeclarationError(f"max_bad_share of {name} is {max_bad_share!r}; give a share from 0 to 1.")
         self.max_bad_share = float(max_bad_share)
+        self.checks = tuple(checks)
+        for place, rule in enumerate(self.checks):
+            check_rule(rule, self.schema)
+            if rule.name in [other.name for other in self.checks[:place]]:
+                raise DeclarationError(f"{name} has the check {rule.name!r} twice; remove one.")
         self.features_function: Callable[..., Any] | None = None
         self.model_function: Callable[..., Any] | None = None
 
@@ -127,7 +131,31 @@ class System:
     def _default_split(self) -> Split:
         if self.schema.with_role(Role.TIME) is not None:
             return by_time()
+        if self.schema.with_role(Role.GROUP) is not None:
+            return grouped()
         return stratified() if self.task == "classification" else random()
+
+    def _check_split(self) -> None:
+        if not isinstance(self.split, Split):
+            raise DeclarationError(
+                f"The split of {self.name} is {self.split!r}; use pn.split.random, stratified, grouped or by_time."
+            )
+        time, group = self.schema.with_role(Role.TIME), self.schema.with_role(Role.GROUP)
+        if self.split.kind == "by_time" and time is None:
+            raise DeclarationError(
+                f"{self.name} is split by time, but {self.schema.name} has no pn.Time field; mark one, or split at random."
+            )
+        if self.split.kind == "grouped" and group is None:
+            raise DeclarationError(
+                f"{self.name} is split by groups, but {self.schema.name} has no pn.Group field; mark one, or split at random."
+            )
+        is_number = time is not None and time.kind in ("int", "float")
+        if (self.split.gap_s and is_number) or (self.split.gap and not is_number):
+            assert time is not None
+            wanted = "a number, in its unit" if is_number else "a timedelta, such as timedelta(days=7)"
+            raise DeclarationError(
+                f"The gap of {self.name}'s split is along {time.name}, a {time.kind}; give {wanted}."
+            )
 
     def _default_gate(self) -> Gate:
         return Gate("rmse" if self.task == "regression" else "log_loss", "better_than_baseline")

@@ -1,8 +1,8 @@
-"""Splits: how many rows are test rows, which, and what can't be parted."""
+"""Splits: every row in one part, no group or moment in two, the same parts for the same seed; and what leaks is found."""
 
-from dataclasses import replace
-from datetime import date, datetime, timedelta
-from typing import Any
+import itertools
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,139 +11,180 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import perron as pn
-from perron.contract import Field, Role, Schema
+from perron.contract import schema_of
 from perron.errors import DataError, DeclarationError
-from perron.split import Split, by_time, random, split_rows, stratified
-
-TARGET = Field(name="y", kind="float", column="y", roles=(Role.TARGET,))
-CLASSES = replace(TARGET, kind="category", values=("a", "b", "c"))
-
-
-def schema(target: Field = TARGET, *fields: Field) -> Schema:
-    return Schema("Rows", None, (*fields, target))
+from perron.split import Split
+from perron.split.leaks import find_leaks
+from perron.split.rows import NEITHER, TEST, TRAIN, fold_rows, groups_of, split_rows
 
 
-def parted(split: Split, y: Any, target: Field = TARGET) -> Any:
-    return split_rows(split, pa.table({"y": y}), schema(target))
+class Visit(pn.Contract):
+    who: Annotated[str, pn.Group] | None
+    where: Annotated[int, pn.Group]
+    day: Annotated[date, pn.Time]
+    x: float | None
+    y: Annotated[Literal["a", "b"], pn.Target]
 
 
-def test_the_splits_are_public() -> None:
-    assert pn.split.random(test=0.25, seed=1) == Split("random", 0.25, 1)
-    assert pn.split.stratified() == Split("stratified", 0.2, 42)
-    assert pn.split.by_time(0.1) == Split("by_time", 0.1, None)
+class Person(pn.Contract):
+    who: Annotated[str, pn.Group] | None
+    x: float
+    y: Annotated[float, pn.Target]
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, "0.2", None, True, float("nan")])
-@pytest.mark.parametrize("make", [random, stratified, by_time])
-def test_a_share_that_leaves_a_part_empty_is_refused(make: Any, share: Any) -> None:
-    with pytest.raises(DeclarationError, match="between 0 and 1"):
-        make(test=share)
+VISIT, PERSON = schema_of(Visit), schema_of(Person)
+START = date(2024, 1, 1)
 
 
-@given(rows=st.integers(2, 300), share=st.floats(0.01, 0.99), seed=st.integers(0, 100))
-def test_a_random_split_has_the_share_and_both_parts(rows: int, share: float, seed: int) -> None:
-    wanted = round(rows * share)
-    y = np.arange(float(rows))
-    if not 1 <= wanted <= rows - 1:
-        with pytest.raises(DataError, match="can't be split"):
-            parted(random(share, seed), y)
-        return
-    is_test = parted(random(share, seed), y)
-    assert (is_test.dtype, is_test.shape, int(is_test.sum())) == (np.dtype(bool), (rows,), wanted)
-    assert (is_test == parted(random(share, seed), y)).all()
+def visits(rows: int, groups: int = 9, days: int = 30, seed: int = 0) -> pa.Table:
+    chance = np.random.default_rng(seed)
+    return pa.table({
+        "who": pa.array([None if g == 0 else f"g{g}" for g in chance.integers(0, groups, rows)], pa.string()),
+        "where": pa.array(np.arange(rows), pa.int64()),
+        "day": pa.array([START + timedelta(days=int(d)) for d in chance.integers(0, days, rows)], pa.date32()),
+        "x": pa.array(chance.normal(size=rows)),
+        "y": pa.array(["ab"[i % 2] for i in range(rows)]),
+    })  # fmt: skip
 
 
-def test_another_seed_gives_other_parts() -> None:
-    y = np.arange(100.0)
-    for make in (random, stratified):
-        assert (parted(make(seed=1), y) != parted(make(seed=2), y)).any()
+def people(rows: int, groups: int = 9, seed: int = 0) -> pa.Table:
+    table = visits(rows, groups, seed=seed)
+    return table.select(["who", "x"]).append_column("y", table["x"])
 
 
-@given(st.lists(st.sampled_from("aaab"), min_size=20, max_size=200), st.floats(0.1, 0.9))
-def test_a_stratified_split_has_the_share_within_each_class(labels: list[str], share: float) -> None:
-    y = np.array([*labels, "a", "a", "b", "b"])
-    is_test = parted(stratified(share), pa.array(y.tolist()), CLASSES)
-    for label in "ab":
-        size, tested = int((y == label).sum()), int(is_test[y == label].sum())
-        assert 1 <= tested <= size - 1
-        assert abs(tested - size * share) <= 1
+shares, seeds = st.floats(0.1, 0.6), st.integers(0, 2**31)
+sizes = st.integers(40, 300)
+
+
+@given(st.sampled_from(["random", "stratified", "grouped"]), shares, seeds, sizes)
+def test_every_row_is_in_one_part_and_the_seed_decides(kind: str, test: float, seed: int, rows: int) -> None:
+    split, table = getattr(pn.split, kind)(test, seed), people(rows)
+    parts = split_rows(split, table, PERSON)
+    assert set(parts.tolist()) == {TRAIN, TEST}
+    assert np.array_equal(parts, split_rows(split, table, PERSON))
+    if kind != "grouped":
+        assert abs((parts == TEST).sum() - rows * test) <= (1 if kind == "random" else 10)
+
+
+@given(shares, seeds, sizes, st.integers(2, 40))
+def test_no_group_is_in_both_parts(test: float, seed: int, rows: int, groups: int) -> None:
+    table = people(rows, groups, seed)
+    parts = split_rows(pn.split.grouped(test, seed), table, PERSON)
+    who = np.array(table["who"].to_pylist(), dtype=object)
+    known = np.array([name is not None for name in who])
+    assert not set(who[known & (parts == TRAIN)]) & set(who[known & (parts == TEST)])
+
+
+def test_rows_that_share_a_value_of_any_group_field_stay_together() -> None:
+    rows = pa.table({"who": ["a", "a", "b", None, None, "c"], "where": [1, 2, 2, 3, 3, 4]})
+    groups = groups_of(rows, VISIT)
+    assert groups[0] == groups[1] == groups[2] and groups[3] == groups[4]
+    assert len({*groups.tolist()}) == 3
+
+
+@given(shares, st.integers(0, 10), sizes)
+def test_a_split_by_time_never_trains_on_what_is_not_older_than_the_test_rows_by_the_gap(
+    test: float, gap: int, rows: int
+) -> None:
+    table = visits(rows, days=200)
+    parts = split_rows(pn.split.by_time(test, gap=timedelta(days=gap)), table, VISIT)
+    days = np.array(table["day"].to_pylist())
+    assert days[parts == TEST].min() - days[parts == TRAIN].max() >= timedelta(days=max(gap, 1))
+    assert (days[parts == NEITHER] < days[parts == TEST].min()).all()
+    assert (parts == TEST).sum() >= round(rows * test)
+
+
+def test_a_gap_is_exact_to_the_microsecond() -> None:
+    class Tick(pn.Contract):
+        at: Annotated[datetime, pn.Time]
+        y: Annotated[float, pn.Target]
+
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    offsets = [0, 1, 2, 3_600_000_001, 3_600_000_002]
+    table = pa.table({
+        "at": pa.array([start + timedelta(microseconds=o) for o in offsets], pa.timestamp("us", tz="UTC")),
+        "y": [1.0] * 5,
+    })  # fmt: skip
+    parts = split_rows(pn.split.by_time(0.4, gap=timedelta(hours=1)), table, schema_of(Tick))
+    assert parts.tolist() == [TRAIN, TRAIN, NEITHER, TEST, TEST]
+
+
+@given(st.sampled_from(["random", "stratified", "grouped"]), st.integers(2, 6), seeds)
+def test_every_row_is_scored_in_one_fold(kind: str, folds: int, seed: int) -> None:
+    split, table = getattr(pn.split, kind)(0.2, seed, folds=folds), people(120, groups=12)
+    found = list(fold_rows(split, table, PERSON))
+    assert len(found) == folds
+    assert np.array_equal(sum(held.astype(int) for _, held in found), np.ones(120))
+    assert all(np.array_equal(fitted, ~held) for fitted, held in found)
+    groups = groups_of(table, PERSON)
+    if kind == "grouped":
+        assert not any(set(groups[fitted]) & set(groups[held]) for fitted, held in found)
+    else:
+        assert max(held.sum() for _, held in found) - min(held.sum() for _, held in found) <= 1
+
+
+@given(st.integers(2, 6), st.integers(0, 5))
+def test_a_backtest_is_fitted_on_the_past_alone_and_grows(folds: int, gap: int) -> None:
+    table = visits(300, days=150)
+    days = np.array(table["day"].to_pylist())
+    found = list(fold_rows(pn.split.by_time(gap=timedelta(days=gap), folds=folds), table, VISIT))
+    assert len(found) == folds
+    for fitted, held in found:
+        assert days[held].min() - days[fitted].max() >= timedelta(days=max(gap, 1))
+    assert all(a[0].sum() < b[0].sum() for a, b in itertools.pairwise(found))
+    assert not (np.sum([held for _, held in found], axis=0) > 1).any()
+
+
+def test_findings_name_each_leak_and_a_clean_split_has_none() -> None:
+    table = visits(200)
+    doubled = pa.concat_tables([table, table.slice(0, 50).set_column(1, "where", pa.array(np.arange(900, 950)))])
+    parts = split_rows(pn.split.random(0.3), doubled, VISIT)
+    train, test = (doubled.filter(pa.array(parts == part)) for part in (TRAIN, TEST))
+    found = {finding["rule"]: finding for finding in find_leaks(VISIT, train, test) if finding["column"] != "where"}
+    assert set(found) == {"group", "time"}  # each row has a place of its own
+    loose = schema_of(type("Loose", (Visit,), {"__annotations__": {"where": Annotated[int, pn.Ignore]}}))
+    found = {finding["rule"]: finding for finding in find_leaks(loose, train, test)}
+    keys = [
+        set(zip(*(part[name].to_pylist() for name in ("who", "day", "x", "y")), strict=True)) for part in (train, test)
+    ]
+    assert found["duplicates"]["rows"] == len(keys[0] & keys[1]) > 0
+    assert found["duplicates"]["kind"] == "leakage" and found["group"]["column"] == "who"
+    clean = split_rows(pn.split.grouped(0.3), people(200), PERSON)
+    parts = [people(200).filter(pa.array(clean == part)) for part in (TRAIN, TEST)]
+    assert find_leaks(PERSON, *parts) == []
 
 
 @pytest.mark.parametrize(
-    ("target", "values"),
+    ("make", "words"),
     [
-        (CLASSES, ["a"] * 30 + ["b"] * 10),
-        (replace(CLASSES, values=(1, 2)), [1] * 30 + [2] * 10),
-        (replace(TARGET, kind="bool"), [True] * 30 + [False] * 10),
+        (lambda: pn.split.random(1.2), "share of test rows is 1.2"),
+        (lambda: pn.split.random(0.2, folds=1), "folds are 1"),
+        (lambda: pn.split.grouped(0.2, seed="x"), "seed is 'x'"),  # type: ignore[arg-type]
+        (lambda: pn.split.by_time(0.2, gap=-1), "gap is -1"),
+        (lambda: pn.System("s", Visit, source="x", split=pn.split.by_time(gap=3)), "give a timedelta"),
+        (lambda: pn.System("s", Person, source="x", split=pn.split.by_time()), "no pn.Time field"),
+        (lambda: pn.System("s", type("P", (pn.Contract,), {"__annotations__": {"x": float, "y": Annotated[float, pn.Target]}}), source="x", split=pn.split.grouped()), "no pn.Group field"),
     ],
-)
-def test_classes_of_every_kind_are_stratified(target: Field, values: list[Any]) -> None:
-    is_test = parted(stratified(0.2), pa.chunked_array([values[:7], values[7:]]), target)
-    assert (int(is_test[:30].sum()), int(is_test[30:].sum())) == (6, 2)
-
-
-def test_a_number_is_stratified_within_its_tenths() -> None:
-    y = np.arange(1000.0)
-    is_test = parted(stratified(0.2), y)
-    assert [int(part.sum()) for part in np.split(is_test, 10)] == [20] * 10
-
-
-def test_a_class_with_one_row_is_refused_by_name() -> None:
-    with pytest.raises(DataError, match="The class 'c' has one row"):
-        parted(stratified(), ["a"] * 9 + ["c"], CLASSES)
+)  # fmt: skip
+def test_a_split_that_makes_no_sense_is_one_clear_line(make: object, words: str) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        make()  # type: ignore[operator]
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("kind", "moments"),
+    ("split", "table", "words"),
     [
-        ("date", [date(2020, 1, 1) + timedelta(n) for n in range(10)]),
-        ("datetime", [datetime(2020, 1, 1, n) for n in range(10)]),
-        ("int", list(range(10))),
-        ("float", [n / 2 for n in range(10)]),
+        (pn.split.grouped(), people(30, 2).filter(pa.compute.is_valid(people(30, 2)["who"])), "one group"),
+        (pn.split.by_time(gap=timedelta(days=99)), visits(30), "make the gap shorter"),
+        (pn.split.by_time(), visits(30, days=1), "share the moment 2024-01-01"),
+        (pn.split.random(0.001), people(30), "bring more rows"),
     ],
 )
-def test_the_newest_rows_are_the_test_rows(kind: Any, moments: list[Any]) -> None:
-    time = Field(name="t", kind=kind, column="t", roles=(Role.TIME,))
-    order = [3, 9, 0, 8, 1, 2, 7, 4, 6, 5]
-    table = pa.table({"t": [moments[place] for place in order], "y": order})
-    is_test = split_rows(by_time(0.3), table, schema(TARGET, time))
-    assert sorted(np.array(order)[is_test].tolist()) == [7, 8, 9]
+def test_rows_that_cannot_be_parted_say_why(split: Split, table: pa.Table, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        split_rows(split, table, VISIT if "day" in table.column_names else PERSON)
 
 
-def test_rows_of_one_moment_stay_together() -> None:
-    time = Field(name="t", kind="int", column="t", roles=(Role.TIME,))
-    table = pa.table({"t": [1, 2, 3, 3, 3], "y": range(5)})
-    assert split_rows(by_time(0.2), table, schema(TARGET, time)).tolist() == [False, False, True, True, True]
-
-
-def test_rows_that_all_share_a_moment_are_refused() -> None:
-    time = Field(name="t", kind="int", column="t", roles=(Role.TIME,))
-    with pytest.raises(DataError, match="share the moment 3"):
-        split_rows(by_time(0.2), pa.table({"t": [3] * 5, "y": range(5)}), schema(TARGET, time))
-
-
-@pytest.mark.parametrize(
-    ("kind", "moments"),
-    [
-        ("datetime", [None, *(datetime(2020, 1, 1, n) for n in range(8)), None]),
-        ("date", [None, *(date(2020, 1, 1 + n) for n in range(8)), None]),
-        ("float", [None, *map(float, range(8)), None]),
-    ],
-)
-def test_rows_without_a_moment_are_train_rows(kind: Any, moments: list[Any]) -> None:
-    time = Field(name="t", kind=kind, column="t", optional=True, roles=(Role.TIME,))
-    is_test = split_rows(by_time(0.3), pa.table({"t": moments, "y": range(10)}), schema(TARGET, time))
-    assert np.flatnonzero(is_test).tolist() == [6, 7, 8]
-
-
-def test_rows_that_all_lack_a_moment_are_refused() -> None:
-    time = Field(name="t", kind="date", column="t", optional=True, roles=(Role.TIME,))
-    with pytest.raises(DataError, match="No row has a t"):
-        split_rows(by_time(0.2), pa.table({"t": pa.nulls(5, pa.date32()), "y": range(5)}), schema(TARGET, time))
-
-
-def test_one_row_is_too_few() -> None:
-    for split in (random(), stratified(), by_time()):
-        time = Field(name="t", kind="int", column="t", roles=(Role.TIME,))
-        with pytest.raises(DataError, match="1 good rows can't be split"):
-            split_rows(split, pa.table({"t": [1], "y": [1.0]}), schema(TARGET, time))
+def test_a_group_field_makes_the_default_split_grouped() -> None:
+    assert pn.System("s", Person, source="x").split.kind == "grouped"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,10 @@ from perron.check import WHOLE_SHARE, WHOLE_TOLERANCE, Fault, bound_of, full_mat
 from perron.contract import INT_MAX, INT_MIN, Field, Kind, Schema
 from perron.errors import DataError
 
-__all__ = ["Chunk", "Report", "TableCheck", "arrow_schema", "float_text", "reads_as"]
+if TYPE_CHECKING:
+    from perron.check.rules import RuleCheck
+
+__all__ = ["Chunk", "Report", "TableCheck", "arrow_schema", "float_text", "read_values", "reads_as"]
 
 NULLS = pa.array(["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"])
 TRUE, FALSE = pa.array(["true", "t", "yes", "y", "1"]), pa.array(["false", "f", "no", "n", "0"])
@@ -92,7 +95,8 @@ class Chunk:
 class TableCheck:
     """Checks a table chunk by chunk: `[check(batch) for batch in batches]`, then `check.report`."""
 
-    def __init__(self, schema: Schema, *, for_prediction: bool = False) -> None:
+    def __init__(self, schema: Schema, *, for_prediction: bool = False, rules: "RuleCheck | None" = None) -> None:
+        self._rules = rules
         self.fields = schema.request if for_prediction else schema.fields
         if for_prediction:  # a row to predict may come without what only training needs
             self._may_lack = {f.column for f in self.fields if not f.is_feature}
@@ -121,13 +125,35 @@ class TableCheck:
                 if places.size:
                     ok[places] = False
                     self._note(f, rule, raw, places, first, words)
-        good_mask = pa.array(ok)
         checked = pa.RecordBatch.from_arrays(typed, schema=pa.schema([x.with_nullable(True) for x in self.arrow]))
-        good = checked.filter(good_mask) if not ok.all() else checked
+        good = checked.filter(pa.array(ok)) if not ok.all() else checked
+        if self._rules is not None:
+            good = self._apply_rules(self._rules, good, ok, first, words)
+        good_mask = pa.array(ok)
         good = pa.RecordBatch.from_arrays(good.columns, schema=self.arrow)
         bad_places = np.flatnonzero(~ok)
         self.report.bad += bad_places.size
         return Chunk(good, good_mask, _quarantine(batch, bad_places, first, words))
+
+    def _apply_rules(
+        self, rules: "RuleCheck", good: pa.RecordBatch, ok: Any, first: int, words: dict[int, list[str]]
+    ) -> pa.RecordBatch:
+        """The rows that break no rule either; `ok` and `words` then tell of the others."""
+        places = np.flatnonzero(ok)
+        found = rules(good, places + first)
+        for rule, mask in found:
+            self.report.counts["", rule.name] += int(mask.sum())
+            kept = self.report.examples.setdefault(("", rule.name), [])
+            for place in np.flatnonzero(mask).tolist():
+                words.setdefault(int(places[place]), []).append(f"expected {rule.expected}")
+                if len(kept) < EXAMPLES:
+                    value = {name: good[name][place].as_py() for name in rule.fields}
+                    kept.append(Fault(first + int(places[place]), "", rule.name, rule.expected, value))
+        if not found:
+            return good
+        broken = np.logical_or.reduce([mask for _, mask in found])
+        ok[places[broken]] = False
+        return good.filter(pa.array(~broken))
 
     def _columns(self, batch: pa.RecordBatch) -> list[pa.Array | None]:
         names = batch.schema.names
@@ -189,6 +215,11 @@ def _judge(f: Field, raw: pa.Array) -> tuple[pa.Array, Faults]:
     if not f.optional:
         faults.append(("required", ~_valid(values) & ~wrong))
     return values, faults + list(_broken(f, values))
+
+
+def read_values(f: Field, raw: pa.Array) -> pa.Array:
+    """A column of any type in the field's own, null where it can't be."""
+    return _read(f, raw.dictionary_decode() if pa.types.is_dictionary(raw.type) else raw)[0]
 
 
 def _valid(values: pa.Array) -> Any:

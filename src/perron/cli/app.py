@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from perron.cli import demo, init, models, outcome, predict, profile, promote, run, runs, serve, trace
+from perron.cli import check, demo, init, models, outcome, predict, profile, promote, run, runs, serve, trace
 
 __all__ = ["app"]
 
@@ -60,6 +60,7 @@ def _perron(
 app.command("demo", rich_help_panel="Begin")(demo.demo)
 app.command("init", rich_help_panel="Begin")(init.init)
 app.command("profile", rich_help_panel="Data, training, pipeline")(profile.profile)
+app.command("check", rich_help_panel="Data, training, pipeline")(check.check)
 app.command("run", rich_help_panel="Data, training, pipeline")(run.run)
 app.command("runs", rich_help_panel="Data, training, pipeline")(runs.runs)
 app.command("models", rich_help_panel="Data, training, pipeline")(models.models)

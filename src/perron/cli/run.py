@@ -31,7 +31,13 @@ def _print(result, path_of) -> None:  # type: ignore[no-untyped-def]
     shared.print_table(
         ["metric", "test", "baseline"], [[name, value, result["baseline"].get(name)] for name, value in metrics.items()]
     )
+    if result["folds"]:
+        folds = result["folds"]
+        shown = [f"{name} {shared.show(m['mean'])} ± {shared.show(m['std'])}" for name, m in folds["metrics"].items()]
+        print(f"\nfolds {folds['count']}, {folds['kind']} within the train rows: {', '.join(shown)}")
     print()
+    for finding in result["findings"]:
+        print(f"warn  {finding['detail']}")
     for gate in result["gates"]:
         compared = (
             "" if gate["limit"] is None else f" ({shared.show(gate['value'])} against {shared.show(gate['limit'])})"

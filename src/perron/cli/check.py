@@ -1,0 +1,55 @@
+"""`perron check`: the contract and the declared rules, on a table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perron.cli import MISTAKE, shared
+
+MARKS = {"stop": "✗", "warn": "!"}
+
+
+def check(
+    source: Annotated[
+        Path | None, typer.Argument(help="The table: CSV or Parquet. Without it, the system's own.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML for CI.", metavar="FILE")] = None,
+    folder: shared.Folder = Path(),
+    as_json: shared.Json = False,
+) -> None:
+    """Check a table against the contract and the system's rules. Exit code 1 when a rule stops, else 0."""
+    from perron.check.report import check_source, to_junit
+    from perron.cli.counter import Counter
+    from perron.project import source_path
+    from perron.source import open_source
+    from perron.store import write_atomically
+    from perron.system import load_system
+
+    root = shared.project_folder(folder)
+    system = load_system(root / shared.SYSTEM_FILE)
+    path = source if source is not None else source_path(system, root)
+    with Counter("rows", quiet=as_json) as counter:
+        checked = check_source(
+            open_source(path), system.schema, system.checks,
+            name=str(source or system.source), folder=root, max_bad_share=system.max_bad_share, progress=counter,
+        )  # fmt: skip
+    if junit is not None:
+        write_atomically(junit, to_junit(checked))
+    if as_json:
+        shared.print_json(checked.to_json())
+    else:
+        _print(checked)
+    if checked.status == "stop":
+        raise typer.Exit(MISTAKE)
+
+
+def _print(checked) -> None:  # type: ignore[no-untyped-def]
+    for found in checked.checks:
+        if found["status"] != "passed":
+            print(f"{MARKS[found['status']]} {found['status']}  {found['name']}: {found['detail']}")
+    good = sum(found["status"] == "passed" for found in checked.checks)
+    print(
+        f"{checked.source}: {checked.status}; {good} of {len(checked.checks)} checks passed, "
+        f"{checked.rows - checked.bad:,} of {checked.rows:,} rows good"
+    )
