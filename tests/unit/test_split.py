@@ -159,7 +159,7 @@ def test_findings_name_each_leak_and_a_clean_split_has_none() -> None:
     [
         (lambda: pn.split.random(1.2), "share of test rows is 1.2"),
         (lambda: pn.split.random(0.2, folds=1), "folds are 1"),
-        (lambda: pn.split.grouped(0.2, seed="x"), "seed is 'x'"),  # type: ignore[arg-type]
+        (lambda: pn.split.grouped(0.2, seed="x"), "seed of the split is 'x'"),  # type: ignore[arg-type]
         (lambda: pn.split.by_time(0.2, gap=-1), "gap is -1"),
         (lambda: pn.System("s", Visit, source="x", split=pn.split.by_time(gap=3)), "give a timedelta"),
         (lambda: pn.System("s", Person, source="x", split=pn.split.by_time()), "no pn.Time field"),
