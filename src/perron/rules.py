@@ -55,8 +55,14 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """What reports call it: `unique(order)`, `total_bedrooms <= total_rooms`."""
-        return self.text if self.text is not None else f"{self.kind}({', '.join(self.fields)})"
+        """What reports call it: `unique(order)`, `total_bedrooms <= total_rooms`, `mean(price) ≥ 10`."""
+        if self.text is not None:
+            return self.text
+        about = f"{self.kind}({', '.join(self.fields)})" if self.fields else self.kind
+        span = None if self.within_s is None else timedelta(seconds=self.within_s)
+        bounds = [("≥", self.low), ("≤", self.high), ("≤", span)]
+        words = [f"{sign} {bound}" for sign, bound in bounds if bound is not None]
+        return f"{about} {' and '.join(words)}" if words else about
 
     @property
     def expected(self) -> str:

@@ -56,6 +56,6 @@ def test_check_tells_by_its_exit_code_json_and_junit(tmp_path: Path) -> None:
     assert ElementTree.parse(folder / "out.xml").getroot().attrib["failures"] == "0"
     (folder / "few.csv").write_text("\n".join((folder / "things.csv").read_text().splitlines()[:6]) + "\n")
     stopped = perron("check", "few.csv", cwd=folder, check=False)
-    assert stopped.returncode == 1 and "✗ stop  rows(): Expected rows ≥ 10, got 5" in stopped.stdout
+    assert stopped.returncode == 1 and "✗ stop  rows ≥ 10: Expected rows ≥ 10, got 5" in stopped.stdout
     missing = perron("check", "gone.csv", cwd=folder, check=False)
     assert missing.returncode == 1 and missing.stderr.count("\n") == 1

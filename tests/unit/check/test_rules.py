@@ -143,9 +143,11 @@ def test_each_kind_of_rule_warns_or_stops_as_declared() -> None:
     checked = check(*declared[:3], *declared[4:], table=table)
     assert entry(checked, "unique(key)") | {"status": "warn", "rows": 1} == entry(checked, "unique(key)")
     assert entry(checked, "a <= b")["status"] == "stop" and "rows[6]" in entry(checked, "a <= b")["examples"][0]
-    assert entry(checked, "nulls(a)")["status"] == "warn" and entry(checked, "mean(b)")["status"] == "passed"
+    assert (
+        entry(checked, "nulls(a) ≤ 0.0")["status"] == "warn" and entry(checked, "mean(b) ≥ 1.5")["status"] == "passed"
+    )
     assert checked.status == "stop" and (checked.rows, checked.bad) == (12, 2)
-    assert entry(check(declared[3], table=table), "rows()")["status"] == "warn"
+    assert entry(check(declared[3], table=table), "rows ≤ 3")["status"] == "warn"
 
 
 def test_freshness_is_measured_from_the_clock_that_is_given() -> None:
