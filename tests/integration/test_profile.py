@@ -42,6 +42,42 @@ def test_clean_data_has_no_findings():
         assert found(clean(seed)) == set()
 
 
+def test_innocent_tables_raise_no_false_alarm():
+    rng = np.random.default_rng(1)
+    bits = {name: rng.integers(0, 2, N) for name in "abcy"}
+    assert found(bits) == set()  # their rows repeat by chance
+    kind = rng.integers(0, 3, 150)
+    iris = {"long": kind * 2 + rng.normal(0, 0.5, 150), "wide": kind + rng.normal(0, 0.3, 150), "y": kind}
+    assert found(iris) == set()
+    walks = {name: np.cumsum(rng.normal(size=N)) for name in "xy"}
+    assert found({**walks, "row": np.arange(N)}) == {("id", "row")}
+    assert found({name: rng.normal(size=35) for name in "abcdefy"}) == set()
+
+
+def test_every_arrow_type_is_read():
+    rows = 300
+    whole = pa.array(np.arange(rows) % 7)
+    table = pa.table(
+        {
+            "decimal": whole.cast(pa.decimal128(21, 2)), "duration": whole.cast(pa.duration("s")),
+            "time": whole.cast(pa.int32()).cast(pa.time32("s")), "coded": pa.array(["a", "b"] * 150).dictionary_encode(),
+            "large": pa.array(["x", "y"] * 150, pa.large_string()), "view": pa.array(["x", "y"] * 150, pa.string_view()),
+            "zone": whole.cast(pa.timestamp("ns", "UTC")), "date": whole.cast(pa.int32()).cast(pa.date32()),
+            "wide date": whole.cast(pa.int32()).cast(pa.date32()).cast(pa.date64()), "byte": whole.cast(pa.uint8()),
+            "huge": pa.array(np.full(rows, 2**64 - 1, np.uint64)), "half": pa.array(np.ones(rows, np.float16)),
+            "none": pa.nulls(rows), "bool": pa.array([True, None, False] * 100),
+        }
+    )  # fmt: skip
+    made = profile_of(table)
+    assert {c.name: c.kind for c in made.columns} == {
+        "decimal": "number", "duration": "number", "time": "text", "coded": "text", "large": "text", "view": "text",
+        "zone": "time", "date": "time", "wide date": "time", "byte": "number", "huge": "number", "half": "number",
+        "none": "empty", "bool": "bool",
+    }  # fmt: skip
+    assert made.sketch.columns["wide date"].high == 6 * 86_400 and made.sketch.columns["huge"].distinct.estimate == 1
+    page_of(made)
+
+
 def test_no_class_is_leaked_by_clean_data():
     columns = clean()
     columns["y"] = np.where(np.asarray(columns["y"]) > 2, "high", "low")

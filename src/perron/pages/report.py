@@ -20,7 +20,7 @@ MOST_CARDS = 300
 MOST_FINDINGS = 150
 MOST_LISTED = 1_500
 SAMPLE_ROWS, SAMPLE_COLUMNS = 12, 24
-MOST_BARS = 30
+MOST_BARS = 20
 WORDS = {
     "number": "number",
     "time": "date or time",
@@ -326,9 +326,9 @@ def _facts(c: ColumnSketch) -> Iterator[tuple[str, str]]:
         median = c.quantiles([0.5])
         yield "mean", number(c.moments.mean if np.isfinite(c.moments.mean) else None)
         yield "std", number(c.moments.std)
-        yield "median", number(median[0] if median else None)
         yield "least", number(c.low)
         yield "most", number(c.high)
+        yield "median", number(median[0] if median else None)
         if c.zeros:
             yield "zero", _percent(c.zeros, c.given)
         if c.negatives:

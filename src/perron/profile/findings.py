@@ -301,7 +301,9 @@ def _of_text(c: ColumnSketch, sketch: TableSketch) -> Iterator[Finding]:
 def _doubles(sketch: TableSketch) -> Iterator[Finding]:
     sample = sketch.sample
     seen = int(sample.counts.sum())
-    if len(sketch.columns) > 2 and seen > len(sample.hashes):
+    ways = math.prod(max(1, c.distinct.estimate) for c in sketch.columns.values() if not c.sensitive)
+    # Where there are few ways for rows to differ, chance makes copies.
+    if len(sketch.columns) > 2 and ways > 10 * sketch.rows and seen > len(sample.hashes):
         share = 1 - len(sample.hashes) / seen
         about = "" if sample.is_whole else "About "
         yield Finding(
