@@ -23,7 +23,19 @@ from typing import Any, Literal
 from perron.contract import Schema
 from perron.errors import DeclarationError, nearest
 
-__all__ = ["Rule", "expression", "freshness", "mean", "nulls", "references", "rows", "unique"]
+__all__ = [
+    "Rule",
+    "check_rule",
+    "expression",
+    "freshness",
+    "mean",
+    "nulls",
+    "parse_expression",
+    "references",
+    "rows",
+    "type_of",
+    "unique",
+]
 
 Kind = Literal["unique", "expression", "references", "rows", "freshness", "nulls", "mean"]
 Then = Literal["warn", "stop"]

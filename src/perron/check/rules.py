@@ -22,7 +22,7 @@ from perron.errors import DataError
 from perron.rules import Rule, parse_expression
 from perron.split.leaks import row_hashes
 
-__all__ = ["RuleCheck", "Verdict", "compile_expression"]
+__all__ = ["RuleCheck", "Verdict", "compile_expression", "known_values"]
 
 EXAMPLES = 3
 OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {

@@ -7,6 +7,8 @@ import typer
 
 from perron.cli import MISTAKE, shared
 
+__all__ = ["check"]
+
 MARKS = {"stop": "✗", "warn": "!"}
 
 

@@ -10,6 +10,8 @@ from perron.cli import shared
 if TYPE_CHECKING:
     from perron.profile import Profile
 
+__all__ = ["profile"]
+
 
 def profile(
     source: Annotated[str, typer.Argument(help="The table: a file or another source.", metavar="SOURCE")],

@@ -13,7 +13,7 @@ import numpy as np
 from perron.profile.associations import Rows, correlations
 from perron.sketch import ColumnSketch, TableSketch
 
-__all__ = ["Finding", "find", "is_class", "is_id", "moment", "number", "percent"]
+__all__ = ["Finding", "find", "is_class", "is_id", "is_row_number", "moment", "number", "percent"]
 
 Severity = Literal["high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")

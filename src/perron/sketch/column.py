@@ -27,7 +27,7 @@ from perron.sketch.parts import (
     hash_texts,
 )  # fmt: skip
 
-__all__ = ["Block", "ColumnSketch", "Kind", "from_numpy"]
+__all__ = ["Block", "ColumnSketch", "Kind", "from_numpy", "pack_column", "unpack_column"]
 
 Kind = Literal["empty", "number", "time", "bool", "text", "other"]
 QUANTILE_K = 300  # a rank error of 0.9 %
