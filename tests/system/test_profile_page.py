@@ -1,6 +1,6 @@
 """The profile's page in a real browser: whole, quiet, offline, readable at any width, in both schemes, by keyboard."""
 
-import itertools
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_the_page_reads_well_and_asks_for_nothing(
     least, where = page.evaluate(CONTRAST)
     assert least >= 4.5, where
     levels = [int(tag[1]) for tag in page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => h.tagName)")]
-    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in pairwise(levels))
     assert page.locator("svg:not([role=img][aria-label])").count() == 0
     for link in page.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))"):
         assert page.locator(f"[id='{link[1:]}']").count() == 1

@@ -28,7 +28,7 @@ class ParquetFile:
             SourceError: the file is damaged.
         """
         try:
-            with parquet.ParquetFile(self.path) as file:
+            with parquet.ParquetFile(self.path, pre_buffer=False) as file:  # a pre-buffer keeps all it has read
                 yield from file.iter_batches(CHUNK_ROWS, columns=self.names)
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(f"{self.path} is damaged: {str(error).splitlines()[0]}") from error
