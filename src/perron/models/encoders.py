@@ -104,7 +104,11 @@ def _encode(step: Any, frame: pd.DataFrame) -> Floats:
 
 def _plain(frame: pd.DataFrame) -> Any:
     """The array that an encoder was fitted on which had no column names: objects where there is text."""
-    return frame.to_numpy() if not any(pd.api.types.is_object_dtype(kind) for kind in frame.dtypes) else frame.to_numpy(dtype=object)
+    return (
+        frame.to_numpy()
+        if not any(pd.api.types.is_object_dtype(kind) for kind in frame.dtypes)
+        else frame.to_numpy(dtype=object)
+    )
 
 
 def _output_widths(step: Any) -> list[int]:

@@ -44,7 +44,8 @@ def kind_of(array: pa.Array) -> Kind:
 
 
 def _kind_of_text(texts: pa.Array) -> Kind:
-    given = texts.filter(pc.fill_null(pc.invert(pc.is_in(texts, NULLS)), False)).unique()
+    texts = texts.drop_null()
+    given = texts.filter(pc.invert(pc.is_in(texts, NULLS))).unique()
     if not len(given):
         return "empty"
     if set(pc.utf8_lower(given.slice(0, 10)).to_pylist()) <= set(TRUTHS) and len(given) <= 10:
