@@ -24,6 +24,7 @@ __all__ = ["free_port", "serve"]
 JSON_HEADERS = [("content-type", "application/json")]
 DRAIN_S = 10.0
 SWEEP_S = 1.0
+BODY_GRACE_S = 2.0  # for bodies that are coming when the server is told to stop
 logger = logging.getLogger("perron.serve")
 
 
@@ -47,8 +48,11 @@ class _Http:
             self._under_way -= 1
 
     def stop_reading(self) -> None:
-        """Gives up on bodies that haven't come: a server that stops waits for no slow client."""
+        """Gives bodies that are still coming a moment, then gives them up: a server that stops waits for no stalled client."""
         self._sweeper.cancel()
+        asyncio.get_running_loop().call_later(BODY_GRACE_S, self._give_up)
+
+    def _give_up(self) -> None:
         for task in list(self._reading):
             task.cancel()
 
