@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from perron.errors import LedgerError, MissingPackage, NotFound, nearest
+from perron.errors import DataError, LedgerError, MissingPackage, NotFound, nearest
 
 __all__ = ["BY_GATES", "CHAMPION", "Ledger", "is_automatic", "now"]
 
@@ -114,14 +114,37 @@ outcomes = sa.Table(  # events: the newest per prediction is in force
     sa.Column("value", sa.Text, nullable=False),  # JSON
     sa.Column("time", _time, nullable=False),
 )  # fmt: skip
+routings = sa.Table(  # events: the newest per model is in force
+    "routings", metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.String(120), nullable=False, index=True),
+    sa.Column("routing", sa.Text, nullable=False),  # JSON, as perron.deployments reads it
+    sa.Column("reason", sa.Text),
+    sa.Column("time", _time, nullable=False),
+)  # fmt: skip
+tokens = sa.Table(
+    "tokens", metadata,
+    sa.Column("sha256", _digest, primary_key=True),  # of the token, which is kept nowhere
+    sa.Column("name", sa.String(120), nullable=False, unique=True),
+    sa.Column("scopes", sa.Text, nullable=False),  # joined by blanks
+    sa.Column("requests_per_s", sa.Float),
+    sa.Column("made", _time, nullable=False),
+    sa.Column("expires", _time),
+    sa.Column("revoked", _time),
+)  # fmt: skip
+FIRST = (perron_ledger, runs, steps, results, artifacts, metrics, params, versions, aliases, outcomes)
 
 
 def _first(connection: sa.Connection) -> None:
-    metadata.create_all(connection)
+    metadata.create_all(connection, tables=FIRST)
+
+
+def _second(connection: sa.Connection) -> None:
+    metadata.create_all(connection, tables=(routings, tokens))
 
 
 # Each brings a ledger from the format before it to its own; none is ever changed after a release.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first,)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _second)
 FORMAT = len(MIGRATIONS)
 
 
@@ -490,6 +513,67 @@ class Ledger:
         """The folder of a version's bundle."""
         path = Path(version["path"])
         return path if path.is_absolute() or self.folder is None else self.folder / path
+
+    # -- routings
+
+    def add_routing(self, model: str, routing: Mapping[str, Any], reason: str | None = None) -> int:
+        """The number of a new decision on how a model's requests are parted; it is in force from now on."""
+        with self.transaction() as connection:
+            made = connection.execute(
+                routings.insert().values(model=model, routing=json.dumps(routing), reason=reason, time=now())
+            )
+            key = made.inserted_primary_key
+            assert key is not None
+            return int(key[0])
+
+    def list_routings(self, model: str, limit: int = 1) -> list[dict[str, Any]]:
+        """The newest decisions of a model first (`id`, `routing`, `reason`, `time`); the first is in force."""
+        with self._reader.connect() as connection:
+            wanted = sa.select(routings).where(routings.c.model == model).order_by(routings.c.id.desc()).limit(limit)
+            found = _rows(connection, wanted)
+        for row in found:
+            row["routing"] = json.loads(row["routing"])
+        return found
+
+    # -- tokens
+
+    def add_token(
+        self, sha256: str, name: str, scopes: Iterable[str], requests_per_s: float | None, expires: str | None
+    ) -> None:
+        """Records a token by its hash.
+
+        Raises:
+            DataError: there is one of that name.
+        """
+        row = {
+            "sha256": sha256, "name": name, "scopes": " ".join(sorted(scopes)), "requests_per_s": requests_per_s,
+            "made": now(), "expires": expires,
+        }  # fmt: skip
+        with self.transaction() as connection:
+            if connection.execute(sa.select(tokens.c.name).where(tokens.c.name == name)).first() is not None:
+                raise DataError(f"There is a token {name!r} already; revoke it, or choose another name.")
+            connection.execute(tokens.insert().values(**row))
+
+    def list_tokens(self) -> list[dict[str, Any]]:
+        """Every token, oldest first, the revoked ones too; `scopes` as a list."""
+        with self._reader.connect() as connection:
+            found = _rows(connection, sa.select(tokens).order_by(tokens.c.made))
+        return [{**row, "scopes": row["scopes"].split()} for row in found]
+
+    def revoke_token(self, name: str) -> None:
+        """Ends a token; its name stays taken, so that logs remain clear.
+
+        Raises:
+            NotFound: there is no such token.
+        """
+        with self.transaction() as connection:
+            done = connection.execute(
+                tokens.update().where(tokens.c.name == name, tokens.c.revoked.is_(None)).values(revoked=now())
+            )
+            if done.rowcount:
+                return
+            known = connection.execute(sa.select(tokens.c.name)).scalars().all()
+        raise NotFound(f"There is no token {name!r} in force; {nearest(name, known)}")
 
     # -- outcomes
 

@@ -96,7 +96,7 @@ class PredictionLog:
             raise LedgerError(f"The prediction log {self._folder} can't be written: {error.strerror}.") from error
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._size = opened, len(data)
+        self._file, self._size, self._path, self._empty = opened, len(data), path, len(data)
         self.new_id = IdMaker(segment)
 
     def append(self, lines: bytes) -> None:
@@ -136,10 +136,13 @@ class PredictionLog:
             raise LedgerError(f"The prediction log {self._folder} can't be synchronised: {error.strerror}.") from error
 
     def close(self) -> None:
+        """What was appended is then on the disk itself; a segment that holds nothing is removed."""
         if self._file >= 0:
             os.fsync(self._file)
             os.close(self._file)
             self._file = -1
+            if self._size == self._empty:
+                self._path.unlink(missing_ok=True)
 
 
 def _write(file: int, data: bytes) -> None:

@@ -132,7 +132,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 def test_the_walk_sees_imports() -> None:
     """The laws above hold because imports are seen, not because none are."""
-    assert "perron.derive.openapi" in imports("perron.serve.app", top_only=True)
+    assert "perron.derive.openapi" in imports("perron.serve.rest", top_only=True)
     assert "perron.contract" in imports("perron.check", top_only=True)
     assert "perron.cli.app" in imports("perron.cli", top_only=False)
 
@@ -173,7 +173,7 @@ def test_what_serves_loads_nothing_that_trains(statement: str) -> None:
     assert loaded_by(statement) & HEAVY == set()
 
 
-@pytest.mark.parametrize("module", ["perron.serve.http", "perron.serve.app", "perron.serve.batching"])
+@pytest.mark.parametrize("module", ["perron.serve.http", "perron.serve.workers", "perron.serve.rest"])
 def test_what_serves_reaches_nothing_that_trains_by_any_path(module: str) -> None:
     """By statements at the top of modules, from module to module."""
     reached, waiting = set(), [module]

@@ -14,6 +14,7 @@ def serve(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "champion",
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 for any free one.", min=0, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(help="Processes that answer on the one port.", min=1, max=256)] = 1,
     sync: Annotated[
         bool,
         typer.Option(
@@ -22,36 +23,27 @@ def serve(
     ] = False,
     max_rows: Annotated[int, typer.Option(help="The most rows of one request.", min=1)] = 10_000,
     max_body_bytes: Annotated[int, typer.Option(help="The most bytes of one request.", min=1)] = 16 << 20,
-    model: Annotated[str | None, typer.Option(help="The model, where there are several.")] = None,
+    queue_rows: Annotated[
+        int, typer.Option(help="How many rows may wait; more are refused with 429 and Retry-After.", min=1)
+    ] = 20_000,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model to serve, the default first; may be repeated. [default: all]")
+    ] = None,
     folder: shared.Folder = Path(),
 ) -> None:
     """Answer predictions over HTTP until Ctrl-C; every one is logged before it is answered."""
-    from perron.bundle import load
     from perron.serve.app import Settings
-    from perron.serve.http import free_port
-    from perron.serve.http import serve as answer
+    from perron.serve.http import check_address, free_port
+    from perron.serve.workers import serve as answer
 
     project = shared.open_project(folder)
-    row = project.ledger.get_version(shared.the_model(project, model), version)
-    bundle = load(project.ledger.bundle_path(row), row["bundle"])
     settings = Settings(
-        project.predictions,
-        max_rows=max_rows,
-        max_body_bytes=max_body_bytes,
-        sync=sync,
-        route=version,
-        outcome=project.ledger.get_outcome,
+        project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows
     )
     port = port or free_port(host)
+    check_address(host, port)
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     answer(
-        bundle,
-        row["version"],
-        settings,
-        host=host,
-        port=port,
-        announce=lambda: print(
-            f"{bundle.name} version {row['version']} answers at {place} (its page: {place}/docs). Ctrl-C stops it.",
-            flush=True,
-        ),
-    )
+        settings, lambda: shared.memory_of(folder, model, version), host=host, port=port, workers=workers,
+        announce=lambda plan: print(shared.serving_words(plan, place, workers), flush=True),
+    )  # fmt: skip

@@ -13,17 +13,21 @@ from perron.errors import DeclarationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from perron.deployments import ProjectMemory
+    from perron.plan import Plan
     from perron.project import Project
     from perron.system import System
 
 __all__ = [
     "error_line",
+    "memory_of",
     "open_project",
     "open_system",
     "print_json",
     "print_table",
     "project_folder",
     "resume_collection",
+    "serving_words",
     "show",
     "the_model",
 ]
@@ -90,6 +94,25 @@ def the_model(project: "Project", model: str | None) -> str:
             else "There is no model yet; `perron run` makes one."
         )
     return names[0]
+
+
+def memory_of(folder: Path, models: "Sequence[str] | None", reference: str) -> "ProjectMemory":
+    """What a server of the project follows and remembers in: the models named, or all, that of `system.py` first.
+
+    Raises:
+        NotFound: there is no model yet, or none of that name.
+    """
+    from perron.deployments import ProjectMemory, models_of
+
+    project = open_project(folder)
+    return ProjectMemory(project, models_of(project.ledger, models or ()), reference)
+
+
+def serving_words(plan: "Plan", place: str, workers: int = 1) -> str:
+    """The first line of a server: what answers, and where."""
+    parts = [f"{model.name} version {model.routing.arms[0].version}" for model in plan.models if model.routing.arms]
+    by = f" by {workers} workers" if workers > 1 else ""
+    return f"{', '.join(parts)} answers at {place}{by} (its page: {place}/docs). Ctrl-C stops it."
 
 
 def print_json(value: Any) -> None:

@@ -1,27 +1,42 @@
 """Decoded requests in; logged replies out, as many per turn of the event loop as came in meanwhile.
 
 Under load a turn finds several requests waiting and answers them with one run of the graph and one
-write of the log; a request alone is answered in the turn in which it came, without any wait.
+write of the log; a request alone is answered in the turn in which it came, without any wait. What
+waits is bounded in rows: beyond it a request is refused at once, with a guess when to come again.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any
 
 import msgspec
 
 from perron.bundle import Bundle
-from perron.errors import DataError
+from perron.errors import DataError, PerronError
 from perron.predictions import PredictionLog, line
+from perron.serve.metrics import Numbers
 
-__all__ = ["Batcher"]
+__all__ = ["Batcher", "Busy", "TooLate"]
 
 MAX_BATCH_ROWS = 256
 IN_LOOP_ROWS = 256  # more are run on a thread, so that health checks and small requests go on
+LONGEST_RETRY_S = 30
+
+
+class Busy(PerronError):
+    """More rows wait than may; `retry_after_s` says when to come again."""
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting} rows wait to be predicted, as many as may; come again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class TooLate(PerronError):
+    """The request's own deadline passed before its turn came; nothing was predicted."""
 
 
 class _Value(msgspec.Struct):
@@ -45,6 +60,8 @@ class _Reply(msgspec.Struct):
 class _Waiting:
     rows: Sequence[tuple[Any, ...]]
     body: bytes
+    way: bytes
+    deadline: float
     future: "asyncio.Future[bytes]"
 
 
@@ -57,11 +74,17 @@ class _Outputs:
     bad: list[int]
 
 
+NEVER = float("inf")
+
+
 class Batcher:
-    """Predicts, logs and answers for one bundle.
+    """Predicts, logs and answers for one version of a model.
 
     Belongs to one event loop. With `sync` a reply waits until its line is on the disk itself; the
-    requests that come meanwhile share the next sync.
+    requests that come meanwhile share the next sync. With `in_background` every batch runs on a
+    thread, so that it never holds up the loop: for shadows.
+
+    `way` in its methods is the log's route of a request, as JSON text without quotes.
     """
 
     def __init__(
@@ -69,28 +92,50 @@ class Batcher:
         bundle: Bundle,
         version: int,
         log: PredictionLog,
+        numbers: Numbers,
         *,
-        route: str,
         sync: bool,
-        observe: Callable[[int, int], None],
+        queue_rows: int,
+        in_background: bool = False,
     ) -> None:
-        self._bundle, self._version, self._log = bundle, version, log
-        self._route = route.encode()
-        self._sync, self._observe = sync, observe
+        self._bundle, self._version, self._log, self._numbers = bundle, version, log, numbers
+        self._sync, self._queue_rows, self._in_background = sync, queue_rows, in_background
         self._waiting: list[_Waiting] = []
+        self._waiting_rows = 0
+        self._threads = 0
         self._unsynced: list[tuple[_Waiting, bytes]] = []
         self._is_scheduled = self._is_syncing = False
         self._encode = msgspec.json.Encoder().encode
         self._loop = asyncio.get_running_loop()
         self._second, self._second_text = -1, ""
+        self._rows_per_s = 10_000.0
 
-    def submit(self, rows: Sequence[tuple[Any, ...]], body: bytes) -> "asyncio.Future[bytes]":
+    @property
+    def waiting_rows(self) -> int:
+        return self._waiting_rows
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, runs or is being written."""
+        return not (self._waiting or self._threads or self._unsynced or self._is_syncing)
+
+    def submit(
+        self, rows: Sequence[tuple[Any, ...]], body: bytes, way: bytes, deadline: float = NEVER
+    ) -> "asyncio.Future[bytes]":
         """The reply to come for a request's rows; `body` is what the log keeps of it.
 
-        The future raises DataError when an answer isn't finite, LedgerError when the log can't be written.
+        The future raises DataError when an answer isn't finite, LedgerError when the log can't be written,
+        TooLate when the deadline (of `time.monotonic`) passed first.
+
+        Raises:
+            Busy: too much waits already.
         """
+        if self._waiting_rows and self._waiting_rows + len(rows) > self._queue_rows:
+            wait = ceil(self._waiting_rows / self._rows_per_s)
+            raise Busy(self._waiting_rows, min(max(wait, 1), LONGEST_RETRY_S))
         future: asyncio.Future[bytes] = self._loop.create_future()
-        self._waiting.append(_Waiting(rows, body, future))
+        self._waiting.append(_Waiting(rows, body, way, deadline, future))
+        self._waiting_rows += len(rows)
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._turn)
@@ -99,22 +144,36 @@ class Batcher:
     def _turn(self) -> None:
         """Answers what is waiting, up to a batch; the rest waits for the next turn."""
         batch: list[_Waiting] = []
-        rows = 0
+        rows = taken = 0
+        now = time.monotonic()  # not the loop's: uvloop's stands still within a turn
         for item in self._waiting:
             if batch and rows + len(item.rows) > MAX_BATCH_ROWS:
                 break
-            batch.append(item)
-            rows += len(item.rows)
-        del self._waiting[: len(batch)]
-        if rows > IN_LOOP_ROWS:
+            taken += 1
+            self._waiting_rows -= len(item.rows)
+            if item.deadline < now:
+                _fail([item], TooLate("The request's deadline passed before its turn came; nothing was predicted."))
+            elif not item.future.done():  # done: the client went away before its turn
+                batch.append(item)
+                rows += len(item.rows)
+        del self._waiting[:taken]
+        if rows > IN_LOOP_ROWS or (batch and self._in_background):
+            self._threads += 1
+            self._waiting_rows += rows  # until they are answered: threads have a queue of their own
             self._loop.create_task(self._answer_on_thread(batch, rows))
-        else:
+            if self._in_background:  # one batch at a time; the next turn comes when it is done
+                self._is_scheduled = True
+                return
+        elif batch:
             try:
                 outputs = self._run([row for item in batch for row in item.rows] if len(batch) > 1 else batch[0].rows)
             except Exception as error:
-                _fail(batch, error)
+                self._fail(batch, error)
             else:
                 self._answer(batch, outputs, rows)
+            spent = time.monotonic() - now
+            if spent > 0:
+                self._rows_per_s += 0.05 * (rows / spent - self._rows_per_s)
         self._is_scheduled = bool(self._waiting)
         if self._is_scheduled:
             self._loop.call_soon(self._turn)
@@ -123,9 +182,16 @@ class Batcher:
         try:
             outputs = await self._loop.run_in_executor(None, self._run, [row for item in batch for row in item.rows])
         except Exception as error:
-            _fail(batch, error)
+            self._fail(batch, error)
         else:
             self._answer(batch, outputs, rows)
+        finally:
+            self._threads -= 1
+            self._waiting_rows -= rows
+            if self._in_background:
+                self._is_scheduled = bool(self._waiting)
+                if self._is_scheduled:
+                    self._loop.call_soon(self._turn)
 
     def _run(self, rows: Sequence[tuple[Any, ...]]) -> _Outputs:
         values, probabilities = self._bundle.run(self._bundle.packer(rows))
@@ -135,21 +201,25 @@ class Batcher:
             return _Outputs(plain, None, bad)
         return _Outputs(plain, probabilities.tolist(), self._bundle.not_finite(values, probabilities))
 
-    def answer_alone(self, rows: Sequence[tuple[Any, ...]], body: bytes) -> bytes:
+    def answer_alone(self, rows: Sequence[tuple[Any, ...]], body: bytes, way: bytes) -> bytes:
         """The reply to a request that no other one waits beside, at once: without a turn of the loop, or a future.
 
         Raises:
             DataError: an answer isn't finite.
             LedgerError: the log can't be written.
         """
-        outputs = self._run(rows)
-        if outputs.bad:
-            raise _not_finite(outputs.bad[0])
-        if self._log.is_full:
-            self._log.rotate()
-        reply = self._reply(outputs, 0, len(rows))
-        self._log.append(line(self._now(), self._route, body, reply))
-        self._observe(1, len(rows))
+        try:
+            outputs = self._run(rows)
+            if outputs.bad:
+                raise _not_finite(outputs.bad[0])
+            if self._log.is_full:
+                self._log.rotate()
+            reply = self._reply(outputs, 0, len(rows))
+            self._log.append(line(self._now(), way, body, reply))
+        except Exception:
+            self._numbers.errors += 1
+            raise
+        self._numbers.batch(1, len(rows))
         return reply
 
     @property
@@ -168,18 +238,18 @@ class Batcher:
                 end = start + len(item.rows)
                 bad = next((place for place in outputs.bad if start <= place < end), None)
                 if bad is not None:
-                    _fail([item], _not_finite(bad - start))
+                    self._fail([item], _not_finite(bad - start))
                 else:
                     reply = self._reply(outputs, start, end)
-                    lines.append(line(moment, self._route, item.body, reply))
+                    lines.append(line(moment, item.way, item.body, reply))
                     answered.append((item, reply))
                 start = end
             if lines:
                 self._log.append(b"".join(lines))
         except Exception as error:
-            _fail(batch, error)
+            self._fail(batch, error)
             return
-        self._observe(len(batch), rows)
+        self._numbers.batch(len(batch), rows)
         if self._sync:
             self._unsynced.extend(answered)
             if not self._is_syncing:
@@ -207,7 +277,7 @@ class Batcher:
             try:
                 await self._loop.run_in_executor(None, self._log.sync)
             except Exception as error:
-                _fail([item for item, _ in group], error)
+                self._fail([item for item, _ in group], error)
             else:
                 _acknowledge(group)
         self._is_syncing = False
@@ -219,6 +289,10 @@ class Batcher:
         if second != self._second:
             self._second, self._second_text = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return f"{self._second_text}.{rest:03d}Z".encode()
+
+    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+        self._numbers.errors += len(batch)
+        _fail(batch, error)
 
 
 def _acknowledge(answered: list[tuple[_Waiting, bytes]]) -> None:

@@ -1,22 +1,30 @@
-"""What went wrong in; a problem (RFC 9457) as the answer out."""
+"""What went wrong in; a problem (RFC 9457) as the answer out. Here is also what every answer is made of."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 
-__all__ = ["Answer", "json_answer", "problem"]
+__all__ = ["Answer", "Stream", "json_answer", "problem"]
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 TITLES = {
     400: "Not JSON",
+    401: "Not authenticated",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     408: "Too slow",
+    409: "Conflict",
+    412: "Precondition failed",
     413: "Too large",
     415: "Not application/json",
     422: "The request breaks the contract",
+    429: "Too many requests",
     500: "Internal error",
+    501: "Not offered",
     503: "Not available",
+    504: "Deadline passed",
 }
 encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -30,8 +38,17 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def json_answer(value: Any, status: int = 200) -> Answer:
-    return Answer(status, encode(value))
+class Stream(msgspec.Struct, frozen=True, gc=False):
+    """An answer that comes in parts: server-sent events, a large result."""
+
+    status: int
+    parts: AsyncIterator[bytes]
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def json_answer(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    return Answer(status, encode(value), headers=headers)
 
 
 def problem(status: int, detail: str, headers: tuple[tuple[str, str], ...] = (), **more: Any) -> Answer:

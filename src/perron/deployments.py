@@ -1,0 +1,131 @@
+"""A project's ledger in; the plan that its servers follow out, and the outcomes that they bring back in.
+
+    routing = what was decided last for a model (`Ledger.routing`), or its champion alone
+
+A routing is decided by `perron deploy`, or declared in the system; aliases (`champion`, `challenger`)
+in it are looked up each time, so that promoting a version moves the servers too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perron.errors import DataError, NotFound, nearest
+from perron.ledger import CHAMPION, Ledger
+from perron.outcomes import record_outcome
+from perron.plan import Arm, ModelPlan, Outcome, Plan, Routing, VersionPlan
+from perron.project import Project
+
+__all__ = ["ProjectMemory", "models_of"]
+
+
+# A routing as the ledger keeps it; no arms: the server's own reference alone.
+_ALONE: dict[str, Any] = {
+    "kind": "single", "arms": [], "key": None, "shadow": [], "shadow_share": 1.0, "salt": "",
+    "max_error_share": None, "max_latency_ms": None, "unloaded": False,
+}  # fmt: skip
+
+
+def models_of(ledger: Ledger, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The models to serve: those wanted, in order; else all that have a version, the newest's first.
+
+    Raises:
+        NotFound: there is none, or none of a wanted name.
+    """
+    rows = ledger.list_versions()
+    newest = {row["model"]: max(r["made"] for r in rows if r["model"] == row["model"]) for row in rows}
+    for name in wanted:
+        ledger.get_version(name, max((r["version"] for r in rows if r["model"] == name), default=1))
+    if not wanted and not newest:
+        raise NotFound("There is no model yet; `perron run` makes one.")
+    return tuple(dict.fromkeys(wanted)) or tuple(sorted(newest, key=lambda name: newest[name], reverse=True))
+
+
+@dataclass(frozen=True)
+class ProjectMemory:
+    """The `Memory` of a server that belongs to a project; thread safe.
+
+    Args:
+        project: opened.
+        models: the models to serve, the default first.
+        reference: what the default model answers with where no routing was decided: an alias, or a version's number.
+    """
+
+    project: Project
+    models: tuple[str, ...]
+    reference: str = CHAMPION
+
+    def plan(self) -> Plan:
+        """The plan as the ledger has it now.
+
+        Raises:
+            NotFound: a model, version or alias isn't there.
+        """
+        return Plan(tuple(self._model(name, first=place == 0) for place, name in enumerate(self.models)))
+
+    def _model(self, name: str, first: bool) -> ModelPlan:
+        ledger = self.project.ledger
+        reference = self.reference if first else CHAMPION
+        decided = ledger.list_routings(name)
+        decision = {**_ALONE, **decided[0]["routing"]} if decided else _ALONE
+        rows: dict[str, dict[str, Any]] = {}
+
+        def arm(given: Mapping[str, Any]) -> Arm:
+            row = rows[given["name"]] = ledger.get_version(name, given.get("reference", given["name"]))
+            return Arm(given["name"], row["version"], float(given.get("weight", 1.0)))
+
+        routing = Routing(
+            decision["kind"],
+            tuple(arm(given) for given in decision["arms"] or ({"name": reference},)),
+            key=decision["key"],
+            shadow=tuple(arm(given) for given in decision["shadow"]),
+            shadow_share=decision["shadow_share"],
+            salt=decision["salt"] or f"{name}:{decided[0]['id'] if decided else 0}",
+            max_error_share=decision["max_error_share"],
+            max_latency_ms=decision["max_latency_ms"],
+            event=decided[0]["id"] if decided else 0,
+        )
+        versions = {row["version"]: self._version(row) for row in rows.values()}
+        loaded = () if decision["unloaded"] else tuple(versions[number] for number in sorted(versions))
+        return ModelPlan(name, loaded, routing)
+
+    def _version(self, row: Mapping[str, Any]) -> VersionPlan:
+        return VersionPlan(row["version"], self.project.ledger.bundle_path(row), row["bundle"])
+
+    def outcome(self, prediction: str) -> dict[str, Any] | None:
+        return self.project.ledger.get_outcome(prediction)
+
+    def add_outcomes(self, items: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        return [self._add_outcome(item) for item in items]
+
+    def _add_outcome(self, item: Mapping[str, Any]) -> Outcome:
+        prediction = item.get("prediction")
+        if not isinstance(prediction, str) or "value" not in item:
+            return Outcome(None, "invalid", "An outcome needs prediction and value.")
+        before = self.project.ledger.get_outcome(prediction)
+        if before is not None and before["value"] == item["value"]:
+            return Outcome(prediction, "repeated")
+        try:
+            record_outcome(self.project, prediction, item["value"])
+        except NotFound as error:
+            return Outcome(prediction, "unknown", str(error))
+        except DataError as error:
+            return Outcome(prediction, "invalid", str(error))
+        return Outcome(prediction, "recorded" if before is None else "corrected")
+
+    def set_loaded(self, model: str, loaded: bool) -> None:
+        if model not in self.models:
+            raise NotFound(f"There is no model {model!r} here; {nearest(model, self.models)}")
+        decided = self.project.ledger.list_routings(model)
+        now = {**_ALONE, **decided[0]["routing"]} if decided else dict(_ALONE)
+        if bool(now["unloaded"]) is loaded:
+            reason = "loaded by request" if loaded else "unloaded by request"
+            self.project.ledger.add_routing(model, {**now, "unloaded": not loaded}, reason)
+
+    def roll_back(self, model: str, event: int, reason: str) -> bool:
+        decided = self.project.ledger.list_routings(model)
+        if not decided or decided[0]["id"] != event:
+            return False
+        first = list(decided[0]["routing"].get("arms") or ())[:1]
+        self.project.ledger.add_routing(model, {**_ALONE, "arms": first}, f"rolled back: {reason}")
+        return True

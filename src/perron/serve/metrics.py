@@ -1,0 +1,193 @@
+"""What a server counts in; families for Prometheus out.
+
+Plain numbers while serving, made into families when they are asked for: Prometheus's own counters
+take locks that cost a request a tenth of its time. Each worker process counts for itself and leaves
+its numbers in a folder once a second; whichever is scraped adds up all of them.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+__all__ = ["Histogram", "Numbers", "Registry"]
+
+BATCH_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
+LATENCY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+LABELS = ("model", "version", "route")
+
+
+class Histogram:
+    """Counts of values by upper bound, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds, self.counts, self.total = bounds, [0] * (len(bounds) + 1), 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def merge(self, counts: Iterable[int], total: float) -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, counts, strict=True)]
+        self.total += total
+
+    @property
+    def buckets(self) -> list[tuple[str, float]]:
+        """As Prometheus has them: cumulated, by the bound's text."""
+        names = [*(str(bound) for bound in self.bounds), "+Inf"]
+        return [(name, float(count)) for name, count in zip(names, accumulate(self.counts), strict=True)]
+
+
+class Numbers:
+    """What one version of a model did on one route."""
+
+    __slots__ = ("batch_rows", "errors", "latency", "requests", "rows")
+
+    def __init__(self) -> None:
+        self.requests = self.rows = self.errors = 0
+        self.latency = Histogram(LATENCY_BOUNDS)
+        self.batch_rows = Histogram(BATCH_BOUNDS)
+
+    def batch(self, requests: int, rows: int) -> None:
+        """Counts requests that were answered together."""
+        self.requests += requests
+        self.rows += rows
+        self.batch_rows.add(rows)
+
+    def dump(self) -> list[object]:
+        return [
+            self.requests, self.rows, self.errors,
+            self.latency.counts, self.latency.total, self.batch_rows.counts, self.batch_rows.total,
+        ]  # fmt: skip
+
+    def merge(self, dumped: "list[object]") -> None:
+        requests, rows, errors, latency, latency_total, batches, batches_total = dumped
+        self.requests += requests  # type: ignore[operator]
+        self.rows += rows  # type: ignore[operator]
+        self.errors += errors  # type: ignore[operator]
+        self.latency.merge(latency, latency_total)  # type: ignore[arg-type]
+        self.batch_rows.merge(batches, batches_total)  # type: ignore[arg-type]
+
+
+class Registry(Collector):
+    """Every number of a worker, and its page.
+
+    Args:
+        shared: the folder where the workers of one server leave their numbers; None for a server of one process.
+        worker: this worker's number.
+    """
+
+    def __init__(self, shared: Path | None = None, worker: int = 0) -> None:
+        self._shared, self._worker = shared, worker
+        self._numbers: dict[tuple[str, str, str], Numbers] = {}
+        self._refused: dict[str, int] = {}
+        self.gauges: dict[str, tuple[str, Callable[[], Iterable[tuple[dict[str, str], float]]]]] = {}
+        self.counters: dict[str, tuple[str, dict[str, float]]] = {}
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector):
+            collector(registry=self._registry)
+        self._registry.register(self)
+
+    def of(self, model: str, version: int, route: str) -> Numbers:
+        """The numbers under these labels; a version that is loaded again goes on counting."""
+        return self._numbers.setdefault((model, str(version), route), Numbers())
+
+    def refused(self, reason: str) -> None:
+        self._refused[reason] = self._refused.get(reason, 0) + 1
+
+    def gauge(self, name: str, words: str, read: Callable[[], Iterable[tuple[dict[str, str], float]]]) -> None:
+        """Adds a gauge of this process: `read` gives (labels, value) pairs when the page is asked for."""
+        self.gauges[name] = (words, read)
+
+    def count(self, name: str, words: str, label: str = "", by: float = 1.0) -> None:
+        """Adds to a counter that has one label, `kind`."""
+        values = self.counters.setdefault(name, (words, {}))[1]
+        values[label] = values.get(label, 0.0) + by
+
+    def page(self) -> bytes:
+        """In Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    def leave(self) -> None:
+        """Writes this worker's numbers where the others find them."""
+        if self._shared is None:
+            return
+        data = msgspec.msgpack.encode(
+            {
+                "numbers": [[*labels, numbers.dump()] for labels, numbers in self._numbers.items()],
+                "refused": self._refused,
+                "counters": {name: [words, values] for name, (words, values) in self.counters.items()},
+            }
+        )
+        building = self._shared / f".{self._worker}.numbers"
+        building.write_bytes(data)
+        os.replace(building, self._shared / f"{self._worker}.numbers")
+
+    def _all(
+        self,
+    ) -> tuple[dict[tuple[str, str, str], Numbers], dict[str, int], dict[str, tuple[str, dict[str, float]]]]:
+        """This worker's numbers and the others', added up."""
+        found: dict[tuple[str, str, str], Numbers] = {}
+        refused = dict(self._refused)
+        counters = {name: (words, dict(values)) for name, (words, values) in self.counters.items()}
+        for labels, numbers in list(self._numbers.items()):
+            found.setdefault(labels, Numbers()).merge(numbers.dump())
+        for path in sorted(self._shared.glob("[0-9]*.numbers")) if self._shared else ():
+            if path.stem == str(self._worker):
+                continue
+            try:
+                left = msgspec.msgpack.decode(path.read_bytes())
+            except (OSError, msgspec.DecodeError):
+                continue  # of a worker that is just being replaced
+            for model, version, route, dumped in left["numbers"]:
+                found.setdefault((model, version, route), Numbers()).merge(dumped)
+            for reason, count in left["refused"].items():
+                refused[reason] = refused.get(reason, 0) + count
+            for name, (words, values) in left["counters"].items():
+                mine = counters.setdefault(name, (words, {}))[1]
+                for label, value in values.items():
+                    mine[label] = mine.get(label, 0.0) + value
+        return found, refused, counters
+
+    def collect(self) -> Iterator[Metric]:
+        numbers, refused, counters = self._all()
+        families = {
+            "requests": CounterMetricFamily("perron_requests", "Prediction requests that were answered.", labels=LABELS),
+            "rows": CounterMetricFamily("perron_predictions", "Rows that were predicted.", labels=LABELS),
+            "errors": CounterMetricFamily("perron_prediction_errors", "Requests that a model could not answer.", labels=LABELS),
+        }  # fmt: skip
+        latency = HistogramMetricFamily(
+            "perron_request_seconds", "Time from a request's body to its answer.", labels=LABELS
+        )
+        batches = HistogramMetricFamily("perron_batch_rows", "Rows that were predicted together.", labels=LABELS)
+        for labels, found in sorted(numbers.items()):
+            for name, family in families.items():
+                family.add_metric(labels, getattr(found, name))
+            latency.add_metric(labels, found.latency.buckets, found.latency.total)
+            batches.add_metric(labels, found.batch_rows.buckets, found.batch_rows.total)
+        yield from families.values()
+        yield latency
+        yield batches
+        refusals = CounterMetricFamily("perron_requests_refused", "Requests that were refused.", labels=["reason"])
+        for reason, count in sorted(refused.items()):
+            refusals.add_metric([reason], count)
+        yield refusals
+        for name, (words, values) in sorted(counters.items()):
+            counter = CounterMetricFamily(name, words, labels=["kind"])
+            for label, value in sorted(values.items()):
+                counter.add_metric([label], value)
+            yield counter
+        for name, (words, read) in self.gauges.items():
+            rows = list(read())
+            gauge = GaugeMetricFamily(name, words, labels=list(rows[0][0]) if rows else [])
+            for given, value in rows:
+                gauge.add_metric(list(given.values()), value)
+            yield gauge

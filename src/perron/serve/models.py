@@ -1,0 +1,313 @@
+"""Plans in; the versions of models that are loaded, warm and answering out.
+
+`Models.follow` makes what is loaded equal to a plan: a version is opened, checked and warmed on a
+thread while the others answer, then takes its place between two requests; one that leaves goes on
+until what was under way is answered. A bundle that is refused leaves everything as it was.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perron.bundle import Bundle, load
+from perron.check.request import Decoder, Rejection
+from perron.errors import NotFound, PerronError, nearest
+from perron.plan import ModelPlan, Plan, VersionPlan
+from perron.predictions import PredictionLog
+from perron.serve.batching import NEVER, Batcher
+from perron.serve.metrics import Numbers, Registry
+from perron.serve.routing import Router
+
+__all__ = ["Endpoint", "Model", "Models"]
+
+SHADOW_QUEUE_ROWS = 1024  # rows that wait for a shadow; more are dropped, and counted
+RETIRE_EVERY_S = 0.1
+RETRY_S = 10.0  # how long after a refusal the same plan is tried again
+logger = logging.getLogger("perron.serve")
+
+
+class Endpoint:
+    """One version of a model on one route: its decoder, its batcher and its log.
+
+    Made within the event loop that it then belongs to, with a bundle that is warm.
+
+    Raises:
+        LedgerError: the prediction log can't be written.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        version: int,
+        route: str,
+        numbers: Numbers,
+        *,
+        log_folder: Path,
+        max_rows: int,
+        sync: bool,
+        queue_rows: int,
+        in_background: bool = False,
+    ) -> None:
+        self.bundle, self.version, self.route, self.numbers = bundle, version, route, numbers
+        self.decode: Callable[[bytes], list[tuple[Any, ...]] | Rejection] = Decoder(bundle.schema, max_rows)
+        self.way = json.dumps(route)[1:-1].encode()
+        header = {
+            "model": bundle.name,
+            "version": version,
+            "bundle": bundle.digest,
+            "lineage": bundle.manifest["lineage"],
+        }
+        self._log = PredictionLog(log_folder, header)
+        self.batcher = Batcher(
+            bundle, version, self._log, numbers, sync=sync, queue_rows=queue_rows, in_background=in_background
+        )
+
+    async def answer(
+        self, rows: list[tuple[Any, ...]], body: bytes, way: bytes, deadline: float = NEVER, *, is_alone: bool = False
+    ) -> bytes:
+        """The reply to decoded rows, logged.
+
+        Raises:
+            DataError: an answer isn't finite.
+            LedgerError: the log can't be written.
+            Busy: too much waits. TooLate: the deadline passed.
+        """
+        batcher = self.batcher
+        if is_alone and batcher.answers_alone:
+            return batcher.answer_alone(rows, body, way)
+        return await batcher.submit(rows, body, way, deadline)
+
+    @property
+    def schema_digest(self) -> str:
+        return self.bundle.schema.digest
+
+    def close(self) -> None:
+        """Closes the log; what was acknowledged is then on the disk itself."""
+        self._log.close()
+
+
+@dataclass
+class Model:
+    """A model as it answers now: a router, and an endpoint per arm and per version."""
+
+    plan: ModelPlan
+    router: Router
+    default: Endpoint
+    arms: dict[str, Endpoint]
+    shadows: dict[str, Endpoint]
+    versions: dict[int, Endpoint]
+
+    @property
+    def words(self) -> str:
+        """One line: which versions answer, and how."""
+        routing = self.plan.routing
+        arms = ", ".join(f"{arm.name} (version {arm.version}, weight {arm.weight:g})" for arm in routing.arms)
+        shadow = "".join(f", in its shadow {arm.name} (version {arm.version})" for arm in routing.shadow)
+        return f"{self.name} answers by {routing.kind}: {arms}{shadow}"
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Every endpoint once."""
+        found = [*self.arms.values(), *self.shadows.values(), *self.versions.values()]
+        return list({id(endpoint): endpoint for endpoint in found}.values())
+
+    def version(self, number: str | int) -> Endpoint:
+        """The endpoint of a version's number, or of an arm's name.
+
+        Raises:
+            NotFound: it isn't loaded.
+        """
+        text = str(number)
+        found = self.versions.get(int(text)) if text.isdigit() and len(text) < 10 else self.arms.get(text)
+        if found is None:
+            loaded = [*map(str, sorted(self.versions)), *self.arms]
+            raise NotFound(f"{self.name} has no version {text[:40]!r} here; {nearest(text[:40], loaded)}")
+        return found
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What was opened and warmed for a plan's model, by version."""
+
+    bundles: Mapping[int, Bundle]
+    fault: str | None
+
+
+@dataclass
+class Models:
+    """All models of one server.
+
+    Args:
+        registry: where their numbers go.
+        log_folder: of the prediction log.
+        limits: `max_rows`, `sync`, `queue_rows`, for each endpoint.
+    """
+
+    registry: Registry
+    log_folder: Path
+    max_rows: int
+    sync: bool
+    queue_rows: int
+    by_name: dict[str, Model] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    default: Model | None = None
+    plan: Plan | None = None
+    _retired: list[Endpoint] = field(default_factory=list)
+    _tried: dict[str, tuple[ModelPlan | None, float]] = field(default_factory=dict)
+    _warm: dict[tuple[str, int], Bundle] = field(default_factory=dict)
+    # Its own thread: a load must not wait behind large predictions, nor they behind it.
+    _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "perron-load"))
+
+    def get(self, name: str | None = None) -> Model:
+        """The model of that name, or the first.
+
+        Raises:
+            NotFound: it isn't loaded.
+        """
+        model = self.default if name is None else self.by_name.get(name)
+        if model is None:
+            if name is None:
+                raise NotFound("No model is loaded.")
+            why = f"; it was refused: {self.faults[name]}" if name in self.faults else ""
+            hint = f"; {nearest(name[:80], self.by_name)}" if not why else ""
+            raise NotFound(f"There is no model {name[:80]!r} here{why}{hint}")
+        return model
+
+    async def follow(self, plan: Plan, *, again: bool = False) -> None:
+        """Makes what is loaded equal to the plan; what can't be is in `faults`, and stays as it was.
+
+        `again` tries what was refused a moment ago, too.
+        """
+        loop = asyncio.get_running_loop()
+        for wanted in plan.models:
+            tried, at = self._tried.get(wanted.name, (None, 0.0))
+            is_tried = tried == wanted and (wanted.name not in self.faults or loop.time() - at < RETRY_S)
+            if is_tried and not (again and wanted.name in self.faults):
+                continue
+            self._tried[wanted.name] = (wanted, loop.time())
+            loaded = await loop.run_in_executor(self._loader, self._load, wanted)
+            self._take(wanted, loaded)
+        for name in set(self.by_name) - {wanted.name for wanted in plan.models if wanted.versions}:
+            self._tried.pop(name, None)
+            self._retired.extend(self.by_name.pop(name).endpoints)
+            logger.info("unloaded %s", name)
+        self.faults = {name: fault for name, fault in self.faults.items() if name in {m.name for m in plan.models}}
+        first = next((m.name for m in plan.models if m.name in self.by_name), None)
+        self.default = self.by_name[first] if first is not None else None
+        self.plan = plan
+        kept = {(model.name, number) for model in self.by_name.values() for number in model.versions}
+        self._warm = {key: bundle for key, bundle in self._warm.items() if key in kept}
+        self._retire()
+
+    def _load(self, wanted: ModelPlan) -> _Loaded:
+        """Opens and warms what isn't yet; runs on the loader's thread."""
+        found: dict[int, Bundle] = {}
+        fault: str | None = None
+        for version in wanted.versions:
+            known = self._warm.get((wanted.name, version.number))
+            if known is not None and (version.digest in (None, known.digest)):
+                found[version.number] = known
+                continue
+            try:
+                found[version.number] = _warm(version, wanted.name)
+            except Exception as error:
+                fault = str(error) if isinstance(error, PerronError) else f"{type(error).__name__}: {error}"
+                logger.error("refused %s version %d: %s", wanted.name, version.number, fault)
+        return _Loaded(found, fault)
+
+    def _take(self, wanted: ModelPlan, loaded: _Loaded) -> None:
+        """Puts a model's new state in place of its old one, between two requests."""
+        now = self.by_name.get(wanted.name)
+        needed = {arm.version for arm in (*wanted.routing.arms, *wanted.routing.shadow)}
+        if loaded.fault is not None:
+            self.faults[wanted.name] = loaded.fault
+        else:
+            self.faults.pop(wanted.name, None)
+        if not wanted.versions or not needed <= set(loaded.bundles):
+            return  # what was loaded goes on as it was, and the plan is tried again
+        old = {(e.bundle.digest, e.version, e.route): e for e in now.endpoints} if now is not None else {}
+        kept: set[int] = set()
+
+        def endpoint(version: int, route: str, in_background: bool = False) -> Endpoint:
+            bundle = loaded.bundles[version]
+            found = old.get((bundle.digest, version, route))
+            if found is None:
+                found = old[bundle.digest, version, route] = self._endpoint(bundle, version, route, in_background)
+            kept.add(id(found))
+            return found
+
+        try:
+            arms = {arm.name: endpoint(arm.version, arm.name) for arm in wanted.routing.arms}
+            shadows = {arm.name: endpoint(arm.version, arm.name, in_background=True) for arm in wanted.routing.shadow}
+            versions = {
+                number: _first(arms.values(), number) or endpoint(number, str(number)) for number in loaded.bundles
+            }
+        except PerronError as error:  # the log can't be written
+            self.faults[wanted.name] = str(error)
+            return
+        for number, bundle in loaded.bundles.items():
+            self._warm[wanted.name, number] = bundle
+        if now is not None:
+            self._retired.extend(e for e in now.endpoints if id(e) not in kept)
+        default = arms[wanted.routing.arms[0].name]
+        made = Model(wanted, Router(wanted.routing), default, arms, shadows, versions)
+        self.by_name[wanted.name] = made
+        if now is None or now.words != made.words:
+            logger.info("%s", made.words)
+
+    def _endpoint(self, bundle: Bundle, version: int, route: str, in_background: bool) -> Endpoint:
+        return Endpoint(
+            bundle, version, route, self.registry.of(bundle.name, version, route),
+            log_folder=self.log_folder, max_rows=self.max_rows, sync=self.sync and not in_background,
+            queue_rows=SHADOW_QUEUE_ROWS if in_background else self.queue_rows, in_background=in_background,
+        )  # fmt: skip
+
+    def _retire(self) -> None:
+        """Closes the endpoints that left and have answered everything; looks again while there are others."""
+        for endpoint in [e for e in self._retired if e.batcher.is_idle]:
+            self._retired.remove(endpoint)
+            endpoint.close()
+        if self._retired:
+            asyncio.get_running_loop().call_later(RETIRE_EVERY_S, self._retire)
+
+    @property
+    def waiting_rows(self) -> int:
+        return sum(e.batcher.waiting_rows for model in self.by_name.values() for e in model.endpoints)
+
+    async def drain(self, within_s: float) -> None:
+        """Returns when every endpoint is idle, shadows included, or the time is over."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end and not all(e.batcher.is_idle for m in self.by_name.values() for e in m.endpoints):
+            await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        for endpoint in [*self._retired, *(e for model in self.by_name.values() for e in model.endpoints)]:
+            endpoint.close()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+
+def _first(endpoints: Iterable[Endpoint], version: int) -> Endpoint | None:
+    return next((endpoint for endpoint in endpoints if endpoint.version == version), None)
+
+
+def _warm(version: VersionPlan, name: str) -> Bundle:
+    """The version's bundle, checked, and asked once.
+
+    Raises:
+        BundleError: it is damaged, isn't the one that was registered, or is of another model.
+    """
+    bundle = load(version.path, version.digest)
+    if bundle.name != name:
+        raise NotFound(f"{version.path} holds {bundle.name}, not {name}.")
+    bundle.predict(bundle.sample["rows"])
+    return bundle
