@@ -15,6 +15,7 @@ from perron.ledger import CHAMPION, Ledger
 from perron.outcomes import record_outcome
 from perron.plan import Arm, ModelPlan, Outcome, Plan, Routing, VersionPlan
 from perron.project import Project
+from perron.tokens import tokens_in_force
 
 __all__ = ["ProjectMemory", "models_of"]
 
@@ -61,7 +62,8 @@ class ProjectMemory:
         Raises:
             NotFound: a model, version or alias isn't there.
         """
-        return Plan(tuple(self._model(name, first=place == 0) for place, name in enumerate(self.models)))
+        models = tuple(self._model(name, first=place == 0) for place, name in enumerate(self.models))
+        return Plan(models, tokens_in_force(self.project.ledger))
 
     def _model(self, name: str, first: bool) -> ModelPlan:
         ledger = self.project.ledger

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from perron.cli import check, demo, init, models, outcome, predict, profile, promote, run, runs, serve, trace
+from perron.cli import check, demo, init, models, outcome, predict, profile, promote, run, runs, serve, token, trace
 
 __all__ = ["app"]
 
@@ -67,5 +67,6 @@ app.command("models", rich_help_panel="Data, training, pipeline")(models.models)
 app.command("promote", rich_help_panel="Data, training, pipeline")(promote.promote)
 app.command("serve", rich_help_panel="API and serving")(serve.serve)
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
+app.add_typer(token.app, name="token", rich_help_panel="API and serving")
 app.command("trace", rich_help_panel="Memory")(trace.trace)
 app.command("outcome", rich_help_panel="Memory")(outcome.outcome)

@@ -29,21 +29,46 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(help="A model to serve, the default first; may be repeated. [default: all]")
     ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="An origin whose pages may ask from a browser, or *; may be repeated.")
+    ] = None,
+    allow_anonymous: Annotated[
+        bool, typer.Option("--allow-anonymous", help="Listen on a public address although nobody is asked for a token.")
+    ] = False,
+    tls_cert: Annotated[Path | None, typer.Option(help="The certificate (PEM); https then.", metavar="FILE")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", metavar="FILE")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="Only clients with a certificate of this authority (mutual TLS).", metavar="FILE"),
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="Of the lines on standard error: text or json.")] = "text",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="A log line for every request, with its id.")
+    ] = False,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="OpenTelemetry spans, to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
+    ] = False,
     folder: shared.Folder = Path(),
 ) -> None:
     """Answer predictions over HTTP until Ctrl-C; every one is logged before it is answered."""
     from perron.serve.app import Settings
-    from perron.serve.http import check_address, free_port
+    from perron.serve.http import Address, free_port
+    from perron.serve.watch import set_up_logging
     from perron.serve.workers import serve as answer
 
+    shared.demand_known("log_format", log_format, ("text", "json"))
+    shared.demand_known("log_level", log_level, ("debug", "info", "warning", "error"))
     project = shared.open_project(folder)
+    address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca)
+    address.check(is_guarded=bool(project.ledger.list_tokens()) or tls_client_ca is not None or allow_anonymous)
+    set_up_logging("json" if log_format == "json" else "text", log_level, access_log)
     settings = Settings(
-        project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows
-    )
-    port = port or free_port(host)
-    check_address(host, port)
-    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
+        cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
+        anonymous_admin=address.is_loopback,
+    )  # fmt: skip
     answer(
-        settings, lambda: shared.memory_of(folder, model, version), host=host, port=port, workers=workers,
-        announce=lambda plan: print(shared.serving_words(plan, place, workers), flush=True),
+        settings, lambda: shared.memory_of(folder, model, version), address, workers=workers,
+        announce=lambda plan: print(shared.serving_words(plan, address.url, workers), flush=True),
     )  # fmt: skip

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perron.system import System
 
 __all__ = [
+    "demand_known",
     "error_line",
     "memory_of",
     "open_project",
@@ -113,6 +114,18 @@ def serving_words(plan: "Plan", place: str, workers: int = 1) -> str:
     parts = [f"{model.name} version {model.routing.arms[0].version}" for model in plan.models if model.routing.arms]
     by = f" by {workers} workers" if workers > 1 else ""
     return f"{', '.join(parts)} answers at {place}{by} (its page: {place}/docs). Ctrl-C stops it."
+
+
+def demand_known(option: str, value: str, known: "Sequence[str]") -> None:
+    """Nothing, when an option has one of the known values.
+
+    Raises:
+        PerronError: it has another.
+    """
+    from perron.errors import PerronError, nearest
+
+    if value not in known:
+        raise PerronError(f"--{option.replace('_', '-')} is {value!r}; {nearest(value, known)}")
 
 
 def print_json(value: Any) -> None:

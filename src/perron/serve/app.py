@@ -17,12 +17,14 @@ from typing import Any
 
 from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
-from perron.plan import Memory, Plan
+from perron.plan import Memory, Plan, TokenPlan
 from perron.serve.batching import NEVER, Busy, TooLate
+from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Registry
 from perron.serve.models import Endpoint, Model, Models
 from perron.serve.problem import Answer, Stream, problem
-from perron.serve.routes import Headers, Request, Route, Routes
+from perron.serve.routes import Headers, Request, Route, Routes, Scope
+from perron.serve.watch import Watcher
 
 __all__ = ["Service", "Settings", "key_of", "refusal", "with_trace"]
 
@@ -39,6 +41,7 @@ class Settings:
 
     `sync`: answers wait until the log is on the disk itself, so that they survive a power cut; without
     it they survive the death of the process. `queue_rows`: how many rows may wait per model version.
+    `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
 
@@ -48,8 +51,13 @@ class Settings:
     body_timeout_s: float = 30.0
     sync: bool = False
     queue_rows: int = 20_000
+    cors_origins: tuple[str, ...] = ()
+    anonymous_admin: bool = True
+    access_log: bool = False
+    traces: bool = False
     shared: Path | None = None
     worker: int = 0
+    workers: int = 1
 
 
 class Service:
@@ -62,6 +70,10 @@ class Service:
     def __init__(self, settings: Settings, memory: Memory) -> None:
         self.settings, self.memory = settings, memory
         self.is_ready = False
+        self.guard = Guard(None)
+        self.cors = Cors(settings.cors_origins)
+        watched = settings.access_log or settings.traces
+        self.watcher = Watcher(access_log=settings.access_log, traces=settings.traces) if watched else None
         self.registry = Registry(settings.shared, settings.worker)
         self.models = Models(self.registry, settings.log_folder, settings.max_rows, settings.sync, settings.queue_rows)
         self.registry.gauge(
@@ -110,6 +122,8 @@ class Service:
         """
         async with self._following:
             plan = await asyncio.get_running_loop().run_in_executor(None, self.memory.plan)
+            if plan.tokens != self.guard.tokens:
+                self.guard = Guard(plan.tokens, self.settings.workers)
             await self.models.follow(plan, again=again)
 
     async def _follow(self) -> None:
@@ -241,6 +255,8 @@ class Service:
         if not methods:
             return problem(404, f"There is nothing at {path[:200]}; / lists what there is.")
         allowed = ", ".join(sorted(methods))
+        if method == "OPTIONS":
+            return Answer(204, b"", headers=(("allow", allowed),))
         return problem(405, f"{path[:200]} takes {allowed}, not {method[:20]}.", (("allow", allowed),))
 
     @property
@@ -248,8 +264,33 @@ class Service:
         """The paths without parameters."""
         return self._routes.paths
 
+    def admit(self, headers: Headers, scope: Scope | None) -> TokenPlan | Answer | None:
+        """Who asks, or why not."""
+        if scope is None or self.guard.is_open:
+            if scope == "admin" and not self.settings.anonymous_admin:
+                self.registry.refused("token")
+                return problem(403, "This server is public, and only a token with the scope admin may do this.")
+            return None
+        found = self.guard.check(headers, scope)
+        if isinstance(found, Answer):
+            self.registry.refused({401: "token", 403: "scope"}.get(found.status, "rate"))
+        return found
+
+    @property
+    def decorates(self) -> bool:
+        """Whether answers carry headers of the server's own."""
+        return bool(self.cors.origins)
+
+    def decoration(self, method: str, headers: Headers, answer: Answer | Stream) -> tuple[tuple[str, str], ...]:
+        """The headers that this answer carries beside its own."""
+        origin = headers.get("origin")
+        if method == "OPTIONS" and headers.get("access-control-request-method"):
+            allowed = next((value for name, value in answer.headers if name == "allow"), "")
+            return self.cors.preflight(origin, allowed)
+        return self.cors.headers(origin)
+
     async def handle(self, route: Route, request: Request) -> Answer | Stream:
-        """The answer of a route; a mistake of the client's that it raises is a problem."""
+        """The answer of a route to a request that was admitted; a mistake of the client's that it raises is a problem."""
         try:
             return await route.handler(request)
         except PerronError as error:
@@ -284,6 +325,8 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.models.drain(drain_s)
         self.models.close()
+        if self.watcher is not None:
+            await self.run(self.watcher.close)
 
 
 def refusal(rejection: Rejection) -> Answer:

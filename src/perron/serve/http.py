@@ -6,10 +6,13 @@ Several processes may listen on one port (`perron.serve.workers`): the kernel pa
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from granian.constants import Interfaces
@@ -22,8 +25,9 @@ from perron.plan import Memory
 from perron.serve.app import Service, Settings
 from perron.serve.problem import Answer, Stream, problem
 from perron.serve.routes import Request, Route
+from perron.serve.watch import Watcher
 
-__all__ = ["check_address", "free_port", "serve", "takes"]
+__all__ = ["Address", "free_port", "serve", "takes"]
 
 JSON_HEADERS = [("content-type", "application/json")]
 DRAIN_S = 10.0
@@ -48,9 +52,21 @@ class _Http:
     async def __call__(self, scope: Any, protocol: Any) -> None:
         self._under_way += 1
         try:
-            await self._answer(scope, protocol)
+            if self._service.watcher is None:
+                await self._answer(scope, protocol)
+            else:
+                await self._answer_watched(self._service.watcher, scope, protocol)
         finally:
             self._under_way -= 1
+
+    async def _answer_watched(self, watcher: Watcher, scope: Any, protocol: Any) -> None:
+        watched = watcher.begin(scope.method, scope.path, scope.headers)
+        status = 500
+        try:
+            status = await self._answer(scope, protocol, (("x-request-id", watched.request_id),))
+        finally:
+            token = self._service.guard.name_of(scope.headers)
+            watcher.end(watched, status, token)
 
     def stop_reading(self) -> None:
         """Gives bodies that are still coming a moment, then gives them up: a server that stops waits for no stalled client."""
@@ -68,22 +84,30 @@ class _Http:
                 task.cancel()
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
-    async def _answer(self, scope: Any, protocol: Any) -> None:
-        method, path = scope.method, scope.path
+    async def _answer(self, scope: Any, protocol: Any, extra: tuple[tuple[str, str], ...] = ()) -> int:
+        """Answers, and tells with which status; 499 where the client went away."""
+        service, method, path, headers = self._service, scope.method, scope.path, scope.headers
         try:
-            if method == "POST" and path == "/v1/predictions":
-                answer: Answer | Stream = await self._predict(scope.headers, protocol)
-                if answer.status == 200:
-                    protocol.response_bytes(200, JSON_HEADERS, answer.body)  # type: ignore[union-attr]
-                    return
+            is_prediction = method == "POST" and path == "/v1/predictions"
+            if is_prediction:
+                answer: Answer | Stream = await self._predict(headers, protocol)
             else:
                 answer = await self._other(method, path, scope, protocol)
-            await self._send(method, answer, protocol)
+            if service.decorates:
+                extra = (*extra, *service.decoration(method, headers, answer))
+            if is_prediction and answer.status == 200 and not extra:
+                protocol.response_bytes(200, JSON_HEADERS, answer.body)  # type: ignore[union-attr]
+            else:
+                await self._send(method, answer, protocol, extra)
         except (ProtocolClosed, ProtocolError):  # the client went away in the middle of its body, or of the answer
-            self._service.note_disconnect()
+            service.note_disconnect()
+            return 499
+        return answer.status
 
-    async def _send(self, method: str, answer: Answer | Stream, protocol: Any) -> None:
-        headers = [("content-type", answer.content_type), *answer.headers]
+    async def _send(
+        self, method: str, answer: Answer | Stream, protocol: Any, extra: tuple[tuple[str, str], ...]
+    ) -> None:
+        headers = [("content-type", answer.content_type), *answer.headers, *extra]
         if isinstance(answer, Stream):
             transport = protocol.response_stream(answer.status, headers)
             async for part in answer.parts:
@@ -91,11 +115,15 @@ class _Http:
         elif method == "HEAD":
             protocol.response_empty(answer.status, [*headers, ("content-length", str(len(answer.body)))])
         elif answer.status in (204, 304):
-            protocol.response_empty(answer.status, list(answer.headers))
+            protocol.response_empty(answer.status, headers[1:])
         else:
             protocol.response_bytes(answer.status, headers, answer.body)
 
     async def _predict(self, headers: Any, protocol: Any) -> Answer:
+        if not self._service.guard.is_open:
+            refused = self._service.admit(headers, "predict")
+            if isinstance(refused, Answer):
+                return refused
         kind = headers.get("content-type")
         if kind != "application/json" and kind is not None and not _is_json(kind):
             return self._service.refuse_type(kind)
@@ -129,6 +157,9 @@ class _Http:
         if isinstance(found, Answer):
             return found
         route, params = found
+        token = self._service.admit(scope.headers, route.scope)
+        if isinstance(token, Answer):
+            return token
         body = b""
         if route.takes:
             kind = scope.headers.get("content-type")
@@ -185,48 +216,92 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def check_address(host: str, port: int) -> None:
-    """Nothing, when the address can be listened on.
+@dataclass(frozen=True)
+class Address:
+    """Where to listen, and with which certificate: `client_ca` asks clients for one of that authority (mutual TLS)."""
 
-    Raises:
-        PerronError: it is taken, not allowed or not this machine's.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        hint = (
-            "another process listens there; choose another --port (0 for any free one)"
-            if error.errno == errno.EADDRINUSE
-            else "choose another --host or --port"
-        )
-        raise PerronError(f"Can't listen on {host}:{port}: {error.strerror or error}; {hint}.") from error
+    host: str
+    port: int
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0][4][0]
+        return ipaddress.ip_address(str(found).partition("%")[0]).is_loopback
+
+    def check(self, *, is_guarded: bool) -> None:
+        """Nothing, when it can and may be listened on; `is_guarded` says that not everybody gets in, or may.
+
+        Raises:
+            PerronError: it is taken, not allowed or not this machine's; it is public and everybody would get in; a
+                certificate can't be read.
+        """
+        self._check_tls()
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            hint = (
+                "another process listens there; choose another --port (0 for any free one)"
+                if error.errno == errno.EADDRINUSE
+                else "choose another --host or --port"
+            )
+            raise PerronError(f"Can't listen on {self.host}:{self.port}: {error.strerror or error}; {hint}.") from error
+        if not is_guarded and not self.is_loopback:
+            raise PerronError(
+                f"{self.host} can be reached from outside, and nobody is asked for a token; make one with "
+                "`perron token create`, or say --allow-anonymous."
+            )
+
+    def _check_tls(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise PerronError("TLS needs both --tls-cert and --tls-key.")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise PerronError("--tls-client-ca needs --tls-cert and --tls-key, too.")
+        if self.tls_cert is None:
+            return
+        import ssl  # not at the top: few servers end TLS themselves
+
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.tls_cert, self.tls_key)
+            if self.tls_client_ca is not None:
+                context.load_verify_locations(self.tls_client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise PerronError(f"The certificate or its key can't be used: {error}.") from error
 
 
-def serve(settings: Settings, memory: Memory, *, host: str, port: int, announce: Callable[[Service], None]) -> None:
+def serve(settings: Settings, memory: Memory, address: Address, *, announce: Callable[[Service], None]) -> None:
     """Answers until SIGINT or SIGTERM, then finishes what is under way and returns.
 
     Args:
         settings: of the service.
         memory: whose plan is followed.
-        host: an address of this machine.
-        port: a free port, or one that the server's other workers listen on.
+        address: free, or one that the server's other workers listen on.
         announce: called once predictions are answered.
 
     Raises:
-        PerronError: the address can't be listened on, nothing can be loaded, or the log can't be written.
+        PerronError: nothing can be loaded, or the log can't be written.
     """
     run: Callable[[Any], None] = asyncio.run
     with contextlib.suppress(ImportError):
         import uvloop
 
         run = uvloop.run
-    run(_serve(settings, memory, host, port, announce))
+    run(_serve(settings, memory, address, announce))
 
 
-async def _serve(settings: Settings, memory: Memory, host: str, port: int, announce: Callable[[Service], None]) -> None:
+async def _serve(settings: Settings, memory: Memory, address: Address, announce: Callable[[Service], None]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -235,13 +310,15 @@ async def _serve(settings: Settings, memory: Memory, host: str, port: int, annou
     await service.start()
     application = _Http(service)
     server = Server(
-        application, address=host, port=port, interface=Interfaces.RSGI, log_enabled=False, websockets=False,
-        http1_settings=HTTP1Settings(header_read_timeout=15_000), backlog=BACKLOG, backpressure=BACKLOG,
+        application, address=address.host, port=address.port, interface=Interfaces.RSGI, log_enabled=False,
+        websockets=False, http1_settings=HTTP1Settings(header_read_timeout=15_000), backlog=BACKLOG,
+        backpressure=BACKLOG, ssl_cert=address.tls_cert, ssl_key=address.tls_key, ssl_ca=address.tls_client_ca,
+        ssl_client_verify=address.tls_client_ca is not None,
     )  # fmt: skip
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     try:
-        await _until_listening(host, port, serving)
+        await _until_listening(address.host, address.port, serving)
         announce(service)
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         service.is_ready = False

@@ -20,7 +20,7 @@ from types import FrameType
 from perron.errors import PerronError
 from perron.plan import Memory, Plan
 from perron.serve.app import Service, Settings
-from perron.serve.http import DRAIN_S
+from perron.serve.http import DRAIN_S, Address
 from perron.serve.http import serve as serve_http
 
 __all__ = ["serve"]
@@ -33,9 +33,8 @@ logger = logging.getLogger("perron.serve")
 def serve(
     settings: Settings,
     open_memory: Callable[[], Memory],
+    address: Address,
     *,
-    host: str,
-    port: int,
     workers: int,
     announce: Callable[[Plan], None],
 ) -> None:
@@ -44,8 +43,7 @@ def serve(
     Args:
         settings: of the service.
         open_memory: opens the project for the process that it is called in: no connection crosses a fork.
-        host: an address of this machine.
-        port: a free port.
+        address: free.
         workers: how many processes answer.
         announce: called with the plan once predictions are answered, by every worker.
 
@@ -53,11 +51,11 @@ def serve(
         PerronError: nothing can be loaded or logged, or the workers die as they start.
     """
     if workers == 1:
-        serve_http(settings, open_memory(), host=host, port=port, announce=lambda service: announce(_plan(service)))
+        serve_http(settings, open_memory(), address, announce=lambda service: announce(_plan(service)))
         return
     with tempfile.TemporaryDirectory(prefix="perron-serve-") as folder:
         shared = replace(settings, shared=Path(folder))
-        _Supervisor(shared, open_memory, host, port, workers).run(lambda: announce(open_memory().plan()))
+        _Supervisor(shared, open_memory, address, workers).run(lambda: announce(open_memory().plan()))
 
 
 def _plan(service: Service) -> Plan:
@@ -68,11 +66,9 @@ def _plan(service: Service) -> Plan:
 class _Supervisor:
     """Starts workers, starts them again when they die, and stops them."""
 
-    def __init__(
-        self, settings: Settings, open_memory: Callable[[], Memory], host: str, port: int, workers: int
-    ) -> None:
+    def __init__(self, settings: Settings, open_memory: Callable[[], Memory], address: Address, workers: int) -> None:
         self._settings, self._open_memory = settings, open_memory
-        self._host, self._port, self._workers = host, port, workers
+        self._address, self._workers = address, workers
         self._pids: dict[int, int] = {}  # process id → worker's number
         self._started: dict[int, float] = {}
         self._early = 0
@@ -120,9 +116,7 @@ class _Supervisor:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             settings = replace(self._settings, worker=worker)
-            serve_http(
-                settings, self._open_memory(), host=self._host, port=self._port, announce=self._say_ready(worker)
-            )
+            serve_http(settings, self._open_memory(), self._address, announce=self._say_ready(worker))
             status = 0
         except PerronError as error:
             print(f"perron: {error}", file=sys.stderr)
