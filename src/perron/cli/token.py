@@ -7,7 +7,7 @@ import typer
 
 from perron.cli import shared
 
-__all__ = ["app"]
+__all__ = ["app", "create", "revoke", "show"]
 
 app = typer.Typer(help="Bearer tokens of the project's servers: make, list and revoke them.", no_args_is_help=True)
 
