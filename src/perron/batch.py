@@ -18,6 +18,7 @@ from perron.check.table import Chunk, TableCheck
 from perron.errors import SourceError
 from perron.ledger import now
 from perron.predictions import IdMaker, new_segment_name
+from perron.predictions.mask import Mask, mask_of
 from perron.source import Source
 
 __all__ = ["Predicted", "predict_file"]
@@ -41,12 +42,16 @@ def predict_file(
     target: Path,
     log_folder: Path,
     progress: Callable[[int], None] | None = None,
+    *,
+    secret: Callable[[], bytes],
 ) -> Predicted:
     """Predicts every row of the source, in order, chunk by chunk.
 
     The file has the source's columns, then `prediction_id`, `prediction`, one `probability_LABEL` per
     class, and `fault`: the rules that a row broke, which then has no prediction. It appears when it is
     complete, after the log of its predictions.
+
+    `secret` gives the key of the digests that the log keeps of sensitive values.
 
     Raises:
         SourceError: the source can't be read; the target can't be written, or its ending isn't .parquet or .csv.
@@ -57,6 +62,7 @@ def predict_file(
     if not target.parent.is_dir():
         raise SourceError(f"Can't write {target}: there is no folder {target.parent}.")
     check = TableCheck(bundle.schema, for_prediction=True)
+    mask = mask_of(bundle.schema, bundle.manifest, secret)
     segment = new_segment_name()
     log_folder.mkdir(parents=True, exist_ok=True)
     log_path, log_building = log_folder / f"{segment}.parquet", log_folder / f".{segment}.parquet"
@@ -77,7 +83,7 @@ def predict_file(
         ) as log:
             for batch in source.chunks():
                 chunk = check(batch)
-                out, logged = _predict(bundle, batch, chunk, new_id)
+                out, logged = _predict(bundle, batch, chunk, new_id, mask)
                 log.write_table(logged)
                 if writer is None:
                     kind = parquet.ParquetWriter if target.suffix == ".parquet" else csv.CSVWriter
@@ -98,7 +104,9 @@ def predict_file(
     return Predicted(check.report.rows, check.report.bad, check.report.words)
 
 
-def _predict(bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, new_id: IdMaker) -> tuple[pa.Table, pa.Table]:
+def _predict(
+    bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, new_id: IdMaker, mask: Mask | None
+) -> tuple[pa.Table, pa.Table]:
     """The chunk's rows with their predictions, and its log."""
     good, rows = chunk.good, batch.num_rows
     places = np.flatnonzero(np.asarray(chunk.good_mask)).tolist()
@@ -115,7 +123,7 @@ def _predict(bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, new_id: IdMake
     ids: list[str | None] = [None] * rows
     log: dict[str, list[Any]] = {name: [] for name in LOG.names}
     moment = now()
-    for number, (place, answer, given) in enumerate(zip(places, answers, _given(good), strict=True)):
+    for number, (place, answer, given) in enumerate(zip(places, answers, _given(good, mask), strict=True)):
         if number in unanswered:
             faults[place] = "the model's answer isn't a finite number"
             continue
@@ -141,7 +149,10 @@ def _predict(bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, new_id: IdMake
     return pa.table(columns), pa.table(log, schema=LOG)
 
 
-def _given(good: pa.RecordBatch) -> list[Mapping[str, Any]]:
+def _given(good: pa.RecordBatch, mask: Mask | None) -> list[Mapping[str, Any]]:
+    """The rows as the log keeps them."""
+    if mask is not None:
+        return [mask.row(row) for row in good.to_pylist()]
     return [{name: value for name, value in row.items() if value is not None} for row in good.to_pylist()]
 
 

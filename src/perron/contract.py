@@ -50,6 +50,7 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 Kind = Literal["float", "int", "bool", "text", "category", "date", "datetime"]
 Scalar = str | int | float | bool | date | datetime
 Bound = int | float | date | datetime
+SensitiveHow = Literal["hash", "drop"]  # what the prediction log keeps of a sensitive field: a keyed digest, or nothing
 
 KINDS: dict[object, Kind] = {float: "float", int: "int", bool: "bool", str: "text", date: "date", datetime: "datetime"}
 NOUNS: dict[Kind, str] = {

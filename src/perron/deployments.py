@@ -8,18 +8,25 @@ in it are looked up each time, so that promoting a version moves the servers too
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
+from perron.bundle import load
+from perron.check import parse, show
+from perron.contract import Field, Role
 from perron.errors import DataError, NotFound, nearest
+from perron.forget import id_values
 from perron.ledger import CHAMPION, Ledger
 from perron.outcomes import record_outcome
 from perron.plan import Arm, ModelPlan, Outcome, Plan, Routing, VersionPlan
+from perron.predictions.index import predictions_of
 from perron.project import Project
 from perron.tokens import tokens_in_force
 
 __all__ = ["ProjectMemory", "models_of"]
 
 
+_MOMENT = Field(name="time", kind="datetime", column="time")
 # A routing as the ledger keeps it; no arms: the server's own reference alone.
 _ALONE: dict[str, Any] = {
     "kind": "single", "arms": [], "key": None, "shadow": [], "shadow_share": 1.0, "salt": "",
@@ -102,8 +109,17 @@ class ProjectMemory:
 
     def _add_outcome(self, item: Mapping[str, Any]) -> Outcome:
         prediction = item.get("prediction")
-        if not isinstance(prediction, str) or "value" not in item:
-            return Outcome(None, "invalid", "An outcome needs prediction and value.")
+        if "value" not in item or (prediction is None) == ("id" not in item):
+            return Outcome(None, "invalid", "An outcome needs value, and either prediction or id.")
+        if prediction is None:
+            try:
+                prediction = self._prediction_of(item)
+            except NotFound as error:
+                return Outcome(None, "unknown", str(error))
+            except DataError as error:
+                return Outcome(None, "invalid", str(error))
+        if not isinstance(prediction, str):
+            return Outcome(None, "invalid", "An outcome's prediction is its id, a text.")
         before = self.project.ledger.get_outcome(prediction)
         if before is not None and before["value"] == item["value"]:
             return Outcome(prediction, "repeated")
@@ -114,6 +130,39 @@ class ProjectMemory:
         except DataError as error:
             return Outcome(prediction, "invalid", str(error))
         return Outcome(prediction, "recorded" if before is None else "corrected")
+
+    def _prediction_of(self, item: Mapping[str, Any]) -> str:
+        """The newest prediction of the row with the item's `id`, made at its `time` or before, by its `model` or the first.
+
+        Raises:
+            NotFound: there is no such model or prediction.
+            DataError: the model's contract has no Id, or the time can't be read.
+        """
+        model = item.get("model", self.models[0])
+        if model not in self.models:
+            raise NotFound(f"There is no model {model!r} here; {nearest(str(model), self.models)}")
+        row = self.project.ledger.get_version(model, self.reference if model == self.models[0] else CHAMPION)
+        schema = load(self.project.ledger.bundle_path(row), row["bundle"]).schema
+        field = schema.with_role(Role.ID)
+        if field is None:
+            raise DataError(f"{schema.name} has no pn.Id field; send the prediction's own id as prediction.")
+        until = None
+        if item.get("time") is not None:
+            moment = parse(_MOMENT, item["time"])
+            if moment is None:
+                raise DataError(f"Expected {_MOMENT.expected} as time, got {show(item['time'])}.")
+            until = moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        found = [
+            prediction
+            for _, value in id_values(self.project, schema, field.name, item["id"])
+            for prediction in predictions_of(self.project.predictions, model, field.name, value, until=until)[:1]
+        ]
+        if not found:
+            raise NotFound(f"There is no prediction of {field.name} = {show(item['id'])} by {model}.")
+        return max(found)
+
+    def secret(self) -> bytes:
+        return self.project.secret()
 
     def set_loaded(self, model: str, loaded: bool) -> None:
         if model not in self.models:

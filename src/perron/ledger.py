@@ -582,6 +582,15 @@ class Ledger:
         with self.transaction() as connection:
             connection.execute(outcomes.insert().values(prediction=prediction, value=json.dumps(value), time=now()))
 
+    def delete_outcomes(self, predictions: Iterable[str]) -> int:
+        """How many outcomes were deleted, of these predictions."""
+        ids, gone = list(predictions), 0
+        with self.transaction() as connection:
+            for start in range(0, len(ids), 500):
+                some = ids[start : start + 500]
+                gone += connection.execute(outcomes.delete().where(outcomes.c.prediction.in_(some))).rowcount
+        return gone
+
     def get_outcome(self, prediction: str) -> dict[str, Any] | None:
         """The outcome in force (`value`, `time`), or None."""
         with self._reader.connect() as connection:

@@ -119,7 +119,10 @@ STEPS = (
     Step("train", lambda w: [*_rows(w), w.system.schema.to_json(), _functions(w), w.system.params, w.system.seed]),
     Step("evaluate", lambda w: [w.outputs["train"]["digest"], *_rows(w), _folds_key(w)]),
     Step("gates", lambda w: [w.outputs["evaluate"], *_rows(w), w.system.gates, _champion_key(w)]),
-    Step("bundle", lambda w: [w.outputs["train"]["digest"], *_rows(w), w.outputs["evaluate"], w.system.name]),
+    Step(
+        "bundle",
+        lambda w: [w.outputs["train"]["digest"], *_rows(w), w.outputs["evaluate"], w.system.name, w.system.sensitive],
+    ),
     Step("register", lambda w: [w.outputs["bundle"]["digest"], w.outputs["gates"], w.system.name], _is_in_force),
 )
 

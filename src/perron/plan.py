@@ -124,6 +124,10 @@ class Memory(Protocol):
         """Records outcomes, each `{"prediction": id}` or `{"id": the contract's Id}` with `value`, and `time` where it is known."""
         ...
 
+    def secret(self) -> bytes:
+        """The key of the digests that the log keeps of sensitive values."""
+        ...
+
     def set_loaded(self, model: str, loaded: bool) -> None:
         """Keeps a model loaded, or not, for every server of the project.
 

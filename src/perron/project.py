@@ -1,14 +1,17 @@
 """The folder of a system in; its ledger, store and bundles out, and what a step of its pipeline works with."""
 
+import contextlib
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perron.environment import Code
+from perron.errors import LedgerError
 from perron.ledger import CHAMPION, Ledger
-from perron.store import Store
+from perron.store import Store, write_atomically
 from perron.system import System
 
 __all__ = ["Project", "Work", "rival_of", "source_path"]
@@ -39,6 +42,25 @@ class Project:
     @property
     def bundles(self) -> Path:
         return self.folder / ".perron" / "bundles"
+
+    def secret(self) -> bytes:
+        """The project's own secret, made when it is first asked for: the key of the digests of sensitive values.
+
+        Raises:
+            LedgerError: it can't be written.
+        """
+        path = self.folder / ".perron" / "secret.key"
+        try:
+            if not path.exists():
+                building = path.with_name(f".secret.{os.getpid()}")
+                write_atomically(building, secrets.token_hex(32))
+                building.chmod(0o600)
+                with contextlib.suppress(FileExistsError):  # another process was quicker
+                    os.link(building, path)
+                building.unlink()
+            return path.read_bytes().strip()
+        except OSError as error:
+            raise LedgerError(f"The project's secret {path} can't be read or made: {error.strerror}.") from error
 
     @property
     def predictions(self) -> Path:

@@ -188,6 +188,7 @@ def bundle(work: Work) -> dict[str, Any]:
             "metrics": work.outputs["evaluate"]["metrics"],
             "baseline": work.outputs["evaluate"]["baseline"],
             "parity": parity.to_json(),
+            "sensitive": system.sensitive,
             "lineage": lineage,
         },
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from perron.contract import Contract, Role, Schema, schema_of
+from perron.contract import Contract, Role, Schema, SensitiveHow, schema_of
 from perron.errors import DeclarationError, PerronError, nearest
 from perron.gates import Gate
 from perron.metrics import METRICS, task_of
@@ -48,6 +48,8 @@ class System:
         seed: for everything in training that is left to chance.
         max_bad_share: the share of rows that may break the contract before a run stops.
         checks: rules about rows together, made with `perron.rules`.
+        sensitive: what the prediction log keeps of `pn.Sensitive` fields: `hash`, a digest with the
+            project's secret, by which one person's rows are still known as such, or `drop`, nothing.
 
     Raises:
         DeclarationError: a part that makes no sense, or parts that contradict each other.
@@ -65,6 +67,7 @@ class System:
         seed: int = 0,
         max_bad_share: float = 0.05,
         checks: Sequence[Rule] = (),
+        sensitive: SensitiveHow = "hash",
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DeclarationError(
@@ -95,6 +98,9 @@ class System:
             check_rule(rule, self.schema)
             if rule.name in [other.name for other in self.checks[:place]]:
                 raise DeclarationError(f"{name} has the check {rule.name!r} twice; remove one.")
+        if sensitive not in ("hash", "drop"):
+            raise DeclarationError(f"sensitive of {name} is {sensitive!r}; use 'hash' or 'drop'.")
+        self.sensitive: SensitiveHow = sensitive
         self.features_function: Callable[..., Any] | None = None
         self.model_function: Callable[..., Any] | None = None
 

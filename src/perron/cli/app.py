@@ -5,7 +5,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from perron.cli import check, demo, init, models, outcome, predict, profile, promote, run, runs, serve, token, trace
+from perron.cli import (
+    check,
+    demo,
+    forget,
+    init,
+    log,
+    models,
+    outcome,
+    predict,
+    profile,
+    promote,
+    run,
+    runs,
+    serve,
+    token,
+    trace,
+)
 
 __all__ = ["app"]
 
@@ -69,4 +85,6 @@ app.command("serve", rich_help_panel="API and serving")(serve.serve)
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
 app.command("trace", rich_help_panel="Memory")(trace.trace)
+app.command("forget", rich_help_panel="Memory")(forget.forget)
+app.add_typer(log.app, name="log", rich_help_panel="Memory")
 app.command("outcome", rich_help_panel="Memory")(outcome.outcome)

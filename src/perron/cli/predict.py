@@ -33,7 +33,9 @@ def predict(
     row = project.ledger.get_version(shared.the_model(project, model), version)
     bundle = load(project.ledger.bundle_path(row), row["bundle"])
     with Counter("rows", quiet=as_json) as counter:
-        done = predict_file(bundle, row["version"], open_source(rows), output, project.predictions, counter)
+        done = predict_file(
+            bundle, row["version"], open_source(rows), output, project.predictions, counter, secret=project.secret
+        )
     if as_json:
         shared.print_json(
             {"output": str(output), "model": {"name": bundle.name, "version": row["version"]}, **vars(done)}

@@ -18,6 +18,7 @@ from typing import Any
 from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
 from perron.plan import Memory, Plan, TokenPlan
+from perron.predictions.upkeep import ROTATE
 from perron.serve.batching import NEVER, Busy, TooLate
 from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Registry
@@ -31,6 +32,7 @@ __all__ = ["Service", "Settings", "key_of", "refusal", "with_trace"]
 ALONE_ROWS = 64  # more take long enough for others to come: they go through the batcher
 FOLLOW_EVERY_S = 0.5
 LEAVE_EVERY_S = 1.0
+ROTATE_EVERY_S = 3600.0  # a segment holds an hour at most, so that what is older can be compacted or deleted
 KEY_HEADER, DEADLINE_HEADER, TRACE_HEADER = "x-routing-key", "x-timeout-ms", "traceparent"
 logger = logging.getLogger("perron.serve")
 
@@ -75,7 +77,9 @@ class Service:
         watched = settings.access_log or settings.traces
         self.watcher = Watcher(access_log=settings.access_log, traces=settings.traces) if watched else None
         self.registry = Registry(settings.shared, settings.worker)
-        self.models = Models(self.registry, settings.log_folder, settings.max_rows, settings.sync, settings.queue_rows)
+        self.models = Models(
+            self.registry, settings.log_folder, memory.secret, settings.max_rows, settings.sync, settings.queue_rows
+        )
         self.registry.gauge(
             "perron_queue_rows", "Rows that wait to be predicted.", lambda: [({}, self.models.waiting_rows)]
         )
@@ -127,9 +131,12 @@ class Service:
             await self.models.follow(plan, again=again)
 
     async def _follow(self) -> None:
-        failed = ""
+        failed, rotated = "", self._rotation_asked()
         while True:
             await asyncio.sleep(FOLLOW_EVERY_S)
+            asked = self._rotation_asked()
+            self.models.rotate(0.0 if asked != rotated else ROTATE_EVERY_S)
+            rotated = asked
             try:
                 await self.refresh()
                 failed = ""
@@ -138,6 +145,13 @@ class Service:
                 if words != failed:  # once, not twice a second
                     logger.error("the plan can't be followed; serving goes on as it was: %s", words)
                 failed = words
+
+    def _rotation_asked(self) -> int:
+        """When new segments of the log were asked for last."""
+        try:
+            return (self.settings.log_folder / ROTATE).stat().st_mtime_ns
+        except OSError:
+            return 0
 
     async def _leave_numbers(self) -> None:
         loop = asyncio.get_running_loop()
@@ -221,7 +235,7 @@ class Service:
                 self.registry.count("perron_shadow_dropped", "Requests that a shadow didn't take.", "refused")
                 continue
             try:
-                endpoint.batcher.submit(shadowed, body, endpoint.way).add_done_callback(_look_at)
+                endpoint.ask(shadowed, body).add_done_callback(_look_at)
             except Busy:
                 self.registry.count("perron_shadow_dropped", "Requests that a shadow didn't take.", "busy")
 

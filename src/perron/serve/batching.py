@@ -115,6 +115,11 @@ class Batcher:
         return self._waiting_rows
 
     @property
+    def is_syncing(self) -> bool:
+        """Whether answers wait for the disk: the log's file must stay the same meanwhile."""
+        return self._is_syncing
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits, runs or is being written."""
         return not (self._waiting or self._threads or self._unsynced or self._is_syncing)

@@ -20,6 +20,7 @@ from perron.check.request import Decoder, Rejection
 from perron.errors import NotFound, PerronError, nearest
 from perron.plan import ModelPlan, Plan, VersionPlan
 from perron.predictions import PredictionLog
+from perron.predictions.mask import Mask, mask_of
 from perron.serve.batching import NEVER, Batcher
 from perron.serve.metrics import Numbers, Registry
 from perron.serve.routing import Router
@@ -49,6 +50,7 @@ class Endpoint:
         numbers: Numbers,
         *,
         log_folder: Path,
+        mask: Mask | None,
         max_rows: int,
         sync: bool,
         queue_rows: int,
@@ -56,6 +58,7 @@ class Endpoint:
     ) -> None:
         self.bundle, self.version, self.route, self.numbers = bundle, version, route, numbers
         self.decode: Callable[[bytes], list[tuple[Any, ...]] | Rejection] = Decoder(bundle.schema, max_rows)
+        self._mask = mask
         self.way = json.dumps(route)[1:-1].encode()
         header = {
             "model": bundle.name,
@@ -79,9 +82,28 @@ class Endpoint:
             Busy: too much waits. TooLate: the deadline passed.
         """
         batcher = self.batcher
+        if self._mask is not None:
+            body = self._mask.body(rows)
         if is_alone and batcher.answers_alone:
             return batcher.answer_alone(rows, body, way)
         return await batcher.submit(rows, body, way, deadline)
+
+    def ask(self, rows: list[tuple[Any, ...]], body: bytes) -> "asyncio.Future[bytes]":
+        """The reply to come of a shadow.
+
+        Raises:
+            Busy: too much waits.
+        """
+        return self.batcher.submit(rows, body if self._mask is None else self._mask.body(rows), self.way)
+
+    def rotate(self, older_than_s: float) -> None:
+        """Begins a new segment of the log where the present one has been written for that long.
+
+        Raises:
+            LedgerError: it can't be written; the old one goes on.
+        """
+        if self._log.age_s > older_than_s and not self.batcher.is_syncing:
+            self._log.rotate()
 
     @property
     def schema_digest(self) -> str:
@@ -150,11 +172,13 @@ class Models:
     Args:
         registry: where their numbers go.
         log_folder: of the prediction log.
+        secret: gives the key of the digests of sensitive values.
         limits: `max_rows`, `sync`, `queue_rows`, for each endpoint.
     """
 
     registry: Registry
     log_folder: Path
+    secret: Callable[[], bytes]
     max_rows: int
     sync: bool
     queue_rows: int
@@ -268,7 +292,7 @@ class Models:
     def _endpoint(self, bundle: Bundle, version: int, route: str, in_background: bool) -> Endpoint:
         return Endpoint(
             bundle, version, route, self.registry.of(bundle.name, version, route),
-            log_folder=self.log_folder, max_rows=self.max_rows, sync=self.sync and not in_background,
+            log_folder=self.log_folder, mask=mask_of(bundle.schema, bundle.manifest, self.secret), max_rows=self.max_rows, sync=self.sync and not in_background,
             queue_rows=SHADOW_QUEUE_ROWS if in_background else self.queue_rows, in_background=in_background,
         )  # fmt: skip
 
@@ -283,6 +307,14 @@ class Models:
     @property
     def waiting_rows(self) -> int:
         return sum(e.batcher.waiting_rows for model in self.by_name.values() for e in model.endpoints)
+
+    def rotate(self, older_than_s: float) -> None:
+        """Begins new segments of the logs where the present ones have been written for that long."""
+        for endpoint in [e for model in self.by_name.values() for e in model.endpoints]:
+            try:
+                endpoint.rotate(older_than_s)
+            except PerronError as error:
+                logger.error("%s", error)
 
     async def drain(self, within_s: float) -> None:
         """Returns when every endpoint is idle, shadows included, or the time is over."""

@@ -6,11 +6,14 @@ comes from, then a line per answered request,
 
     {"time": …, "route": …, "request": <the body as it came>, "reply": <the body as it went>}
 
-A segment of a batch is a Parquet file with the same header in its metadata. A prediction's id begins
-with its segment's name. A last line without its end was never acknowledged, and counts as absent.
+A segment of a batch, and one that was compacted, is a Parquet file with the same header in its
+metadata. A prediction's id begins with its segment's name. A last line without its end was never
+acknowledged, and counts as absent. A process holds a lock on the segment that it writes: what isn't
+locked is complete.
 """
 
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -25,7 +28,9 @@ from typing import Any
 
 from perron.errors import LedgerError, MissingPackage, NotFound
 
-__all__ = ["IdMaker", "PredictionLog", "Recorded", "find", "iterate", "line", "new_segment_name"]
+__all__ = [
+    "IdMaker", "PredictionLog", "Recorded", "find", "iterate", "line", "new_segment_name", "read_segment", "segments",
+]  # fmt: skip
 
 FORMAT = 1
 SEGMENT_BYTES = 64 << 20
@@ -85,6 +90,7 @@ class PredictionLog:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+            fcntl.flock(opened, fcntl.LOCK_EX)
             _write(opened, data)
             _sync_folder(self._folder)
             if self._file >= 0:
@@ -97,6 +103,7 @@ class PredictionLog:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._size, self._path, self._empty = opened, len(data), path, len(data)
+        self._opened = time.monotonic()
         self.new_id = IdMaker(segment)
 
     def append(self, lines: bytes) -> None:
@@ -111,6 +118,11 @@ class PredictionLog:
             os.ftruncate(self._file, self._size)
             raise LedgerError(f"The prediction log {self._folder} can't be written: {error.strerror}.") from error
         self._size += len(lines)
+
+    @property
+    def age_s(self) -> float:
+        """How long the segment has been written; 0 while it holds nothing."""
+        return 0.0 if self._size == self._empty else time.monotonic() - self._opened
 
     @property
     def is_full(self) -> bool:
@@ -177,6 +189,7 @@ class Recorded:
     value: Any
     probabilities: Mapping[str, float] | None
     header: Mapping[str, Any]
+    trace: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The receipt without its outcome."""
@@ -184,6 +197,8 @@ class Recorded:
         prediction = {"id": self.id, "time": self.time, "route": self.route, "input": self.input, "value": self.value}
         if self.probabilities is not None:
             prediction["probabilities"] = self.probabilities
+        if self.trace is not None:
+            prediction["trace"] = self.trace
         return {
             "prediction": prediction,
             "model": {"name": self.header["model"], "version": self.header["version"], "bundle": self.header["bundle"]},
@@ -203,12 +218,9 @@ def find(folder: Path, prediction: str) -> Recorded:
     parts = ID.fullmatch(prediction)
     if parts is not None:
         lines, batch = folder / f"{parts['segment']}.jsonl", folder / f"{parts['segment']}.parquet"
-        if lines.is_file():
-            found = _find_line(lines, prediction)
-        elif batch.is_file():
-            found = _find_row(batch, prediction, int(parts["number"], 16))
-        else:
-            found = None
+        found = _find_line(lines, prediction) if lines.is_file() else None
+        if found is None and batch.is_file():  # looked for last: a segment that is being compacted is both for a moment
+            found = _find_row(batch, prediction)
         if found is not None:
             return found
     raise NotFound(f"There is no prediction {prediction[:80]!r} in {folder}.")
@@ -237,45 +249,89 @@ def _records(text: bytes, header: Mapping[str, Any]) -> Iterator[Recorded]:
     answered = json.loads(text)
     for row, given in zip(answered["request"]["rows"], answered["reply"]["predictions"], strict=True):
         yield Recorded(
-            given["id"], answered["time"], answered["route"], row, given["value"], given.get("probabilities"), header
-        )
+            given["id"], answered["time"], answered["route"], row, given["value"], given.get("probabilities"), header,
+            answered.get("trace"),
+        )  # fmt: skip
 
 
-def _find_row(path: Path, prediction: str, number: int) -> Recorded | None:
-    if number < 1:
-        return None
-    try:
-        from pyarrow import parquet  # not at the top: the server needs none of it for its own log
-    except ModuleNotFoundError as error:
-        raise MissingPackage("The receipts of batches need pyarrow: pip install pyarrow") from error
-
-    with parquet.ParquetFile(path) as file:
+def _find_row(path: Path, prediction: str) -> Recorded | None:
+    """Ids in a segment ascend: only the one group of rows that may hold it is read."""
+    with _open_parquet(path) as file:
         header = json.loads(file.schema_arrow.metadata[b"perron"])
-        first = 0
+        place = file.schema_arrow.names.index("id")
         for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if first <= number - 1 < first + rows:
-                row = file.read_row_group(group).slice(number - 1 - first, 1).to_pylist()[0]
-                if row["id"] != prediction:
-                    return None
-                given = json.loads(row["input"])
-                shares = json.loads(row["probabilities"]) if row["probabilities"] else None
-                return Recorded(prediction, row["time"], row["route"], given, json.loads(row["value"]), shares, header)
-            first += rows
+            bounds = file.metadata.row_group(group).column(place).statistics
+            if bounds is not None and bounds.has_min_max and not bounds.min <= prediction <= bounds.max:
+                continue
+            ids = file.read_row_group(group, columns=["id"])["id"].to_pylist()
+            if prediction in ids:
+                row = file.read_row_group(group).slice(ids.index(prediction), 1).to_pylist()[0]
+                return _from_row(row, header)
     return None
 
 
+def _open_parquet(path: Path) -> Any:
+    try:
+        from pyarrow import parquet  # not at the top: the server needs none of it for its own log
+    except ModuleNotFoundError as error:
+        raise MissingPackage("Batches and compacted logs need pyarrow: pip install pyarrow") from error
+    return parquet.ParquetFile(path)
+
+
+def _from_row(row: Mapping[str, Any], header: Mapping[str, Any]) -> Recorded:
+    shares = json.loads(row["probabilities"]) if row["probabilities"] else None
+    return Recorded(
+        row["id"], row["time"], row["route"], json.loads(row["input"]), json.loads(row["value"]), shares, header,
+        row.get("trace"),
+    )  # fmt: skip
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segments of a log, oldest first; of one that is there twice, since it was just being compacted, the Parquet."""
+    found = {path.stem: path for path in folder.glob("*.jsonl") if path.name[0] != "."}
+    found |= {path.stem: path for path in folder.glob("*.parquet") if path.name[0] != "."}
+    return [found[name] for name in sorted(found)]
+
+
+def read_segment(path: Path, start: int = 0) -> Iterator[tuple[Recorded, int]]:
+    """Every prediction of a segment from a byte (a row, where it is Parquet) on, each with where to go on after it."""
+    if path.suffix == ".parquet":
+        with _open_parquet(path) as file:
+            header, place = json.loads(file.schema_arrow.metadata[b"perron"]), 0
+            for batch in file.iter_batches(8192):
+                if place + batch.num_rows > start:
+                    for row in batch.slice(max(start - place, 0)).to_pylist():
+                        start += 1
+                        yield _from_row(row, header), start
+                place += batch.num_rows
+        return
+    with open(path, "rb") as file:
+        first = file.readline()
+        if not first.endswith(b"\n"):
+            return
+        header, place = json.loads(first), len(first)
+        if start > place:
+            file.seek(start)
+            place = start
+        for text in file:
+            if not text.endswith(b"\n"):
+                return
+            place += len(text)
+            for recorded in _records(text, header):
+                yield recorded, place
+
+
 def iterate(folder: Path) -> Iterator[Recorded]:
-    """Every logged prediction of the servers, oldest segment first; a line cut off at a segment's end is left out."""
-    for path in sorted(folder.glob("*.jsonl")):
-        with open(path, "rb") as file:
-            first = file.readline()
-            if not first.endswith(b"\n"):
-                continue
-            header = json.loads(first)
-            for text in file:
-                if text.endswith(b"\n"):
-                    yield from _records(text, header)
+    """Every logged prediction, oldest segment first; a line cut off at a segment's end is left out."""
+    for path in segments(folder):
+        try:
+            for recorded, _ in read_segment(path):
+                yield recorded
+        except FileNotFoundError:  # compacted or deleted meanwhile
+            compacted = path.with_suffix(".parquet")
+            if compacted.is_file():
+                for recorded, _ in read_segment(compacted):
+                    yield recorded
 
 
 def _now() -> str:

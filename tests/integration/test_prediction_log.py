@@ -1,0 +1,178 @@
+"""The log's upkeep beside a server that writes it: sensitive fields, compaction, deletion, outcomes by a row's Id."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from perron import predictions
+from perron.demonstration import serving
+from perron.predictions.upkeep import ask_to_rotate, compact
+from perron.project import Project
+from tests.conftest import perron, perron_json
+from tests.integration.test_serving_models import until
+
+SYSTEM = """
+from typing import Annotated, Literal
+import perron as pn
+
+class Visit(pn.Contract):
+    patient: Annotated[str, pn.Id, pn.Sensitive]
+    age: Annotated[int, pn.Ge(0), pn.Sensitive]
+    score: float
+    ill: Annotated[bool, pn.Target]
+
+system = pn.System("visits", Visit, source="visits.csv", {more})
+"""
+
+
+def make(folder: Path, more: str = "") -> Path:
+    folder.mkdir()
+    rows = [f"p{n},{20 + n % 60},{(n * 37 % 100) / 10},{str(n * 37 % 100 > 50).lower()}" for n in range(400)]
+    (folder / "visits.csv").write_text("patient,age,score,ill\n" + "\n".join(rows) + "\n")
+    (folder / "system.py").write_text(SYSTEM.replace("{more}", more))
+    perron("run", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return make(tmp_path / "visits")
+
+
+def ask(address: str, *patients: str) -> list[str]:
+    rows = [{"patient": patient, "age": 33, "score": 7.5} for patient in patients]
+    answer = httpx.post(f"{address}/v1/predictions", json={"rows": rows})
+    assert answer.status_code == 200, answer.text
+    return [prediction["id"] for prediction in answer.json()["predictions"]]
+
+
+def log_text(project: Path) -> str:
+    return "".join(path.read_text() for path in (project / ".perron" / "predictions").glob("*.jsonl"))
+
+
+def test_sensitive_fields_are_kept_as_keyed_digests(project: Path) -> None:
+    with serving(project) as (address, _):
+        one, two, other = ask(address, "Ada Lovelace", "Ada Lovelace", "Grace")
+        inputs = [httpx.get(f"{address}/v1/predictions/{id}").json()["prediction"]["input"] for id in (one, two, other)]
+    assert "Ada" not in log_text(project) and '"age":33' not in log_text(project)
+    assert inputs[0]["patient"] == inputs[1]["patient"] != inputs[2]["patient"]
+    assert re.fullmatch(r"hmac:[0-9a-f]{32}", inputs[0]["patient"]) and inputs[0]["score"] == 7.5
+    key = project / ".perron" / "secret.key"
+    assert key.stat().st_mode & 0o777 == 0o600 and len(key.read_text()) == 64
+
+
+def test_sensitive_fields_are_dropped_by_declaration(tmp_path: Path) -> None:
+    project = make(tmp_path / "visits", 'sensitive="drop"')
+    with serving(project) as (address, _):
+        (one,) = ask(address, "Ada")
+        assert httpx.get(f"{address}/v1/predictions/{one}").json()["prediction"]["input"] == {"score": 7.5}
+
+
+def test_a_batch_keeps_sensitive_fields_no_better(project: Path) -> None:
+    rows = project / "rows.csv"
+    rows.write_text("patient,age,score\nAda,33,7.5\n")
+    perron("predict", rows, "-o", project / "out.csv", cwd=project)
+    (found,) = predictions.iterate(project / ".perron" / "predictions")
+    assert found.input["patient"].startswith("hmac:") and "Ada" in (project / "out.csv").read_text()
+
+
+def test_an_outcome_finds_its_prediction_by_the_rows_id(project: Path) -> None:
+    with serving(project) as (address, _):
+        first, second, _ = ask(address, "Ada", "Ada", "Grace")
+
+        def send(**item: Any) -> dict[str, Any]:
+            answer: dict[str, Any] = httpx.post(f"{address}/v1/outcomes", json=item).json()["outcomes"][0]
+            return answer
+
+        assert send(id="Ada", value=True) == {"prediction": second, "status": "recorded"}
+        assert send(id="Ada", value=True)["status"] == "repeated"
+        assert send(id="Ada", value=False)["status"] == "corrected"
+        assert send(id="Nobody", value=True)["status"] == "unknown"
+        assert send(id="Ada", value=True, time="2001-01-01")["status"] == "unknown"
+        assert send(id="Ada", value=True, time="soon")["status"] == "invalid"
+        assert send(id="Ada", value=True, model="other")["status"] == "unknown"
+        (third,) = ask(address, "Ada")
+        assert send(id="Ada", value=True)["prediction"] == third and first != third
+    assert "Ada" not in (project / ".perron" / "predictions" / ".index.db").read_bytes().decode("latin-1")
+
+
+def test_what_is_complete_is_compacted_and_receipts_stay(project: Path) -> None:
+    log = project / ".perron" / "predictions"
+    with serving(project) as (address, _):
+        ids = [id for n in range(50) for id in ask(address, f"p{n}", f"q{n}")]
+        before = [httpx.get(f"{address}/v1/predictions/{id}").json() for id in ids[:3]]
+        assert compact(log).segments == 0  # it is being written
+        ask_to_rotate(log)
+        until(lambda: compact(log).segments == 1)
+        after = ask(address, "later")
+        assert [httpx.get(f"{address}/v1/predictions/{id}").json() for id in ids[:3]] == before
+        assert [found.id for found in predictions.iterate(log)] == [*ids, *after]
+    said = perron("log", "compact", "--now", cwd=project).stdout
+    assert "1 segments" in said and not list(log.glob("*.jsonl"))
+    assert [found.id for found in predictions.iterate(log)] == [*ids, *after]
+    assert perron_json("trace", ids[7], cwd=project)["prediction"]["id"] == ids[7]
+
+
+def test_a_segment_that_is_there_twice_counts_once(project: Path) -> None:
+    log = project / ".perron" / "predictions"
+    with serving(project) as (address, _):
+        ids = ask(address, "a", "b")
+    (lines,) = log.glob("*.jsonl")
+    kept = lines.read_bytes()
+    compact(log)
+    lines.write_bytes(kept)  # as if the process had been killed before it removed them
+    assert [found.id for found in predictions.iterate(log)] == ids
+    compact(log)
+    assert not lines.exists() and [found.id for found in predictions.iterate(log)] == ids
+
+
+def test_a_subject_is_forgotten_beside_a_server_that_goes_on(project: Path) -> None:
+    log = project / ".perron" / "predictions"
+    with serving(project) as (address, _):
+        gone, stays, _, compacted = ask(address, "Ada", "Grace", "Grace", "Ada")
+        ask_to_rotate(log)
+        until(lambda: compact(log).segments == 1)
+        fresh, *_ = ask(address, "Ada", "Grace")
+        httpx.post(f"{address}/v1/outcomes", json={"prediction": fresh, "value": True})
+        done = perron_json("forget", "--id", "Ada", cwd=project)
+        assert done == {"predictions": 3, "segments": 2}
+        left = list(predictions.iterate(log))
+        assert len(left) == 3 and {gone, compacted, fresh}.isdisjoint({found.id for found in left})
+        assert httpx.get(f"{address}/v1/predictions/{gone}").status_code == 404
+        assert httpx.get(f"{address}/v1/predictions/{stays}").status_code == 200
+        assert Project.open(project).ledger.get_outcome(fresh) is None
+        assert httpx.post(f"{address}/v1/outcomes", json={"id": "Ada", "value": True}).status_code == 422
+        assert ask(address, "Ada")
+        assert perron_json("forget", "--id", "Nobody", cwd=project)["predictions"] == 0
+
+
+def test_what_is_old_is_forgotten_by_segments(project: Path) -> None:
+    log = project / ".perron" / "predictions"
+    with serving(project) as (address, _):
+        ask(address, "a")
+    (path,) = log.glob("*.jsonl")
+    old = [
+        json.dumps({**json.loads(line), "time": "2001-01-01T00:00:00.000Z"})
+        for line in path.read_text().splitlines()[1:]
+    ]
+    path.write_text("\n".join([path.read_text().splitlines()[0], *old]) + "\n")
+    with serving(project) as (address, _):
+        (young,) = ask(address, "b")
+    assert perron_json("forget", "--older-than-days", "30", cwd=project) == {"predictions": 1, "segments": 1}
+    assert [found.id for found in predictions.iterate(log)] == [young]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "Say what to forget"), (["--id", "a", "--older-than-days", "1"], "Say what to forget"),
+        (["--id", "a", "--field", "pateint"], "did you mean 'patient'?"), (["--older-than-days", "0"], "above 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_forgotten_is_said(project: Path, words: list[str], says: str) -> None:
+    done = perron("forget", *words, cwd=project, check=False)
+    assert done.returncode == 1 and says in done.stderr
