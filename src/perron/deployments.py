@@ -20,6 +20,7 @@ from perron.ledger import CHAMPION, Ledger
 from perron.outcomes import record_outcome
 from perron.plan import Arm, ModelPlan, Outcome, Plan, Routing, VersionPlan
 from perron.predictions.index import predictions_of
+from perron.predictions.ship import Shipper
 from perron.project import Project
 from perron.tokens import tokens_in_force
 
@@ -56,12 +57,14 @@ class ProjectMemory:
     Args:
         project: opened.
         models: the models to serve, the default first.
+        shipper: sends the prediction log on; None: nowhere.
         reference: what the default model answers with where no routing was decided: an alias, or a version's number.
     """
 
     project: Project
     models: tuple[str, ...]
     reference: str = CHAMPION
+    shipper: Shipper | None = None
 
     def plan(self) -> Plan:
         """The plan as the ledger has it now.
@@ -160,6 +163,10 @@ class ProjectMemory:
         if not found:
             raise NotFound(f"There is no prediction of {field.name} = {show(item['id'])} by {model}.")
         return max(found)
+
+    def tend(self) -> None:
+        if self.shipper is not None:
+            self.shipper.ship()
 
     def secret(self) -> bytes:
         return self.project.secret()

@@ -124,6 +124,10 @@ class Memory(Protocol):
         """Records outcomes, each `{"prediction": id}` or `{"id": the contract's Id}` with `value`, and `time` where it is known."""
         ...
 
+    def tend(self) -> None:
+        """Does what is to be done beside serving, such as sending the log on; called once a second on a thread of its own."""
+        ...
+
     def secret(self) -> bytes:
         """The key of the digests that the log keeps of sensitive values."""
         ...

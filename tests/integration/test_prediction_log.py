@@ -2,6 +2,10 @@
 
 import json
 import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 
 from perron import predictions
 from perron.demonstration import serving
+from perron.predictions.ship import Shipper
 from perron.predictions.upkeep import ask_to_rotate, compact
 from perron.project import Project
 from tests.conftest import perron, perron_json
@@ -176,3 +181,99 @@ def test_what_is_old_is_forgotten_by_segments(project: Path) -> None:
 def test_what_cannot_be_forgotten_is_said(project: Path, words: list[str], says: str) -> None:
     done = perron("forget", *words, cwd=project, check=False)
     assert done.returncode == 1 and says in done.stderr
+
+
+# ------------------------------------------------------------------ sent on to other places
+
+
+def sent_to_folder(folder: Path) -> list[str]:
+    """The ids of all predictions in objects, in no order."""
+    return [json.loads(line)["id"] for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+
+
+def test_the_log_goes_on_to_a_folder_a_database_and_standard_output(project: Path, tmp_path: Path) -> None:
+    objects, database = tmp_path / "objects", tmp_path / "log.db"
+    places = [f"file://{objects}", f"sqlite:///{database}", "stdout:"]
+    command = [sys.executable, "-m", "perron", "serve", "--port", "0", *(w for p in places for w in ("--log-to", p))]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().split(" answers at ")[1].split()[0]
+        ids = [id for n in range(20) for id in ask(address, f"p{n}")]
+        until(lambda: sorted(sent_to_folder(objects)) == sorted(ids))
+        last = ask(address, "one more", "and another")
+        server.terminate()
+        said = [json.loads(line) for line in server.stdout.read().splitlines()]
+    assert [line["id"] for line in said] == [*ids, *last] and "one more" not in json.dumps(said)
+    assert sorted(sent_to_folder(objects)) == sorted([*ids, *last])
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT id, model, version, value, input FROM perron_predictions").fetchall()
+    assert sorted(row[0] for row in rows) == sorted([*ids, *last])
+    assert {row[1:4] for row in rows} == {("visits", 1, "true")} and json.loads(rows[0][4])["score"] == 7.5
+
+
+def test_what_is_sent_arrives_once_whatever_is_compacted_killed_or_unreachable(project: Path, tmp_path: Path) -> None:
+    log, objects = project / ".perron" / "predictions", tmp_path / "objects"
+    with serving(project) as (address, _):
+        ids = [id for n in range(30) for id in ask(address, f"p{n}", f"q{n}")]
+        shipper = Shipper(log, [f"file://{objects}"])
+        assert shipper.ship() == {f"file://{objects}": 60} and shipper.ship() == {f"file://{objects}": 0}
+        ids += ask(address, "r")
+        other = Shipper(log, [f"file://{objects}"])
+        assert other.ship() == {}  # another process sends there already
+        shipper.close()
+        places = next((log / ".ship").glob("*.json"))
+        kept = places.read_bytes()
+        assert other.ship() == {f"file://{objects}": 1}
+        other.close()
+        places.write_bytes(kept)  # as if it had been killed before it noted how far it came
+        ids += ask(address, "s")
+    compact(log)
+    last = Shipper(log, [f"file://{objects}"])
+    assert last.ship() == {f"file://{objects}": 2}
+    assert sorted(sent_to_folder(objects)) == sorted(ids)
+    last.close()
+
+
+def test_a_place_that_fails_is_tried_again_and_loses_nothing(project: Path, tmp_path: Path) -> None:
+    log, blocked = project / ".perron" / "predictions", tmp_path / "objects"
+    blocked.write_text("a file where a folder should be")
+    with serving(project) as (address, _):
+        ids = ask(address, "a", "b")
+    shipper = Shipper(log, [f"file://{blocked}"])
+    assert shipper.ship() == {} and shipper.failing == [f"file://{blocked}"]
+    blocked.unlink()
+    until(shipper.ship)
+    assert sorted(sent_to_folder(blocked)) == sorted(ids) and shipper.failing == []
+    shipper.close()
+
+
+def test_a_place_that_cannot_be_one_is_said_at_once(project: Path) -> None:
+    for place, says in (
+        ("nowhere", "can't be sent to 'nowhere'"),
+        ("abc://x", "Protocol not known: abc"),
+        ("postgresql+nix://u:secret@h/d", ""),
+    ):
+        done = perron("serve", "--port", "0", "--log-to", place, cwd=project, check=False)
+        assert done.returncode == 1 and says in done.stderr and "secret" not in done.stderr
+
+
+def test_a_log_that_fails_answers_by_declaration_and_says_so(project: Path) -> None:
+    """The process may write files of 64 KiB at most: what a full disk does, without one."""
+    limit = "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); sys.argv[0] = 'perron'; runpy.run_module('perron', run_name='__main__')"
+    words = ["serve", "--port", "0", "--on-log-failure", "answer"]
+    with subprocess.Popen(
+        [sys.executable, "-c", limit, *words], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None and server.stderr is not None
+        address = server.stdout.readline().split(" answers at ")[1].split()[0]
+        body = {"rows": [{"patient": "p", "age": 33, "score": 7.5}] * 50}
+        answers = [httpx.post(f"{address}/v1/predictions", json=body) for _ in range(20)]
+        metrics = httpx.get(f"{address}/metrics").text
+        server.terminate()
+        errors = server.stderr.read()
+    assert {answer.status_code for answer in answers} == {200}
+    assert "x-perron-log" not in answers[0].headers and "failing" in answers[-1].headers["x-perron-log"]
+    unlogged = float(re.findall(r"perron_predictions_unlogged_total\{.*\} (\S+)", metrics)[0])
+    logged = sum(1 for _ in predictions.iterate(project / ".perron" / "predictions"))
+    assert unlogged > 0 and unlogged + logged == 1000
+    assert errors.count("answers go out unlogged") == 1

@@ -29,6 +29,15 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(help="A model to serve, the default first; may be repeated. [default: all]")
     ] = None,
+    on_log_failure: Annotated[
+        str, typer.Option(help="When the log can't be written: refuse, or answer and say so.")
+    ] = "refuse",
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where the log goes on to: stdout:, s3://…, file:///…, postgresql+psycopg://…", metavar="URL"
+        ),
+    ] = None,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="An origin whose pages may ask from a browser, or *; may be repeated.")
     ] = None,
@@ -59,6 +68,7 @@ def serve(
 
     shared.demand_known("log_format", log_format, ("text", "json"))
     shared.demand_known("log_level", log_level, ("debug", "info", "warning", "error"))
+    shared.demand_known("on_log_failure", on_log_failure, ("refuse", "answer"))
     project = shared.open_project(folder)
     address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca)
     address.check(is_guarded=bool(project.ledger.list_tokens()) or tls_client_ca is not None or allow_anonymous)
@@ -66,9 +76,9 @@ def serve(
     settings = Settings(
         project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
-        anonymous_admin=address.is_loopback,
+        on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
     )  # fmt: skip
     answer(
-        settings, lambda: shared.memory_of(folder, model, version), address, workers=workers,
+        settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,
         announce=lambda plan: print(shared.serving_words(plan, address.url, workers), flush=True),
     )  # fmt: skip

@@ -97,16 +97,24 @@ def the_model(project: "Project", model: str | None) -> str:
     return names[0]
 
 
-def memory_of(folder: Path, models: "Sequence[str] | None", reference: str) -> "ProjectMemory":
+def memory_of(
+    folder: Path, models: "Sequence[str] | None", reference: str, log_to: "Sequence[str] | None" = None
+) -> "ProjectMemory":
     """What a server of the project follows and remembers in: the models named, or all, that of `system.py` first.
 
     Raises:
         NotFound: there is no model yet, or none of that name.
+        LedgerError: the log can't be sent to such a place.
     """
     from perron.deployments import ProjectMemory, models_of
 
     project = open_project(folder)
-    return ProjectMemory(project, models_of(project.ledger, models or ()), reference)
+    shipper = None
+    if log_to:
+        from perron.predictions.ship import Shipper
+
+        shipper = Shipper(project.predictions, log_to)
+    return ProjectMemory(project, models_of(project.ledger, models or ()), reference, shipper)
 
 
 def serving_words(plan: "Plan", place: str, workers: int = 1) -> str:

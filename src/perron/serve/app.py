@@ -6,11 +6,13 @@ that the protocols bring (`perron.serve.rest` and its neighbours). Adapters of t
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
 from perron.plan import Memory, Plan, TokenPlan
 from perron.predictions.upkeep import ROTATE
-from perron.serve.batching import NEVER, Busy, TooLate
+from perron.serve.batching import NEVER, Busy, OnLogFailure, TooLate
 from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Registry
 from perron.serve.models import Endpoint, Model, Models
@@ -31,8 +33,9 @@ __all__ = ["Service", "Settings", "key_of", "refusal", "with_trace"]
 
 ALONE_ROWS = 64  # more take long enough for others to come: they go through the batcher
 FOLLOW_EVERY_S = 0.5
-LEAVE_EVERY_S = 1.0
+LEAVE_EVERY_S = TEND_EVERY_S = 1.0
 ROTATE_EVERY_S = 3600.0  # a segment holds an hour at most, so that what is older can be compacted or deleted
+UNLOGGED = ("x-perron-log", "failing: this answer may have no receipt")
 KEY_HEADER, DEADLINE_HEADER, TRACE_HEADER = "x-routing-key", "x-timeout-ms", "traceparent"
 logger = logging.getLogger("perron.serve")
 
@@ -43,6 +46,8 @@ class Settings:
 
     `sync`: answers wait until the log is on the disk itself, so that they survive a power cut; without
     it they survive the death of the process. `queue_rows`: how many rows may wait per model version.
+    `on_log_failure`: what happens when the log can't be written (a full disk): `refuse` with 503, or `answer`
+    all the same, with a header, a count and a log line that say so.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
@@ -53,6 +58,7 @@ class Settings:
     body_timeout_s: float = 30.0
     sync: bool = False
     queue_rows: int = 20_000
+    on_log_failure: OnLogFailure = "refuse"
     cors_origins: tuple[str, ...] = ()
     anonymous_admin: bool = True
     access_log: bool = False
@@ -78,7 +84,13 @@ class Service:
         self.watcher = Watcher(access_log=settings.access_log, traces=settings.traces) if watched else None
         self.registry = Registry(settings.shared, settings.worker)
         self.models = Models(
-            self.registry, settings.log_folder, memory.secret, settings.max_rows, settings.sync, settings.queue_rows
+            self.registry,
+            settings.log_folder,
+            memory.secret,
+            settings.max_rows,
+            settings.sync,
+            settings.queue_rows,
+            settings.on_log_failure,
         )
         self.registry.gauge(
             "perron_queue_rows", "Rows that wait to be predicted.", lambda: [({}, self.models.waiting_rows)]
@@ -87,6 +99,7 @@ class Service:
         self._routes = Routes(self._all_routes())
         self._tasks: list[asyncio.Task[None]] = []
         self._following = asyncio.Lock()
+        self._tender = ThreadPoolExecutor(1, "perron-tend")
 
     def _all_routes(self) -> list[Route]:
         from perron.serve import rest  # not at the top: it needs what is here
@@ -115,6 +128,7 @@ class Service:
         gc.freeze()  # what serving keeps for ever is never looked at again: no pauses for it
         self.is_ready = True
         self._tasks.append(asyncio.create_task(self._follow()))
+        self._tasks.append(asyncio.create_task(self._tend()))
         if self.settings.shared is not None:
             self._tasks.append(asyncio.create_task(self._leave_numbers()))
 
@@ -152,6 +166,19 @@ class Service:
             return (self.settings.log_folder / ROTATE).stat().st_mtime_ns
         except OSError:
             return 0
+
+    async def _tend(self) -> None:
+        """Lets the memory do what is to be done beside serving, on a thread that nothing else waits for."""
+        loop, failed = asyncio.get_running_loop(), ""
+        while True:
+            try:
+                await loop.run_in_executor(self._tender, self.memory.tend)
+                failed = ""
+            except Exception as error:
+                if repr(error) != failed:
+                    logger.exception("what is to be done beside serving failed")
+                failed = repr(error)
+            await asyncio.sleep(TEND_EVERY_S)
 
     async def _leave_numbers(self) -> None:
         loop = asyncio.get_running_loop()
@@ -293,7 +320,7 @@ class Service:
     @property
     def decorates(self) -> bool:
         """Whether answers carry headers of the server's own."""
-        return bool(self.cors.origins)
+        return bool(self.cors.origins) or self.models.is_unlogged
 
     def decoration(self, method: str, headers: Headers, answer: Answer | Stream) -> tuple[tuple[str, str], ...]:
         """The headers that this answer carries beside its own."""
@@ -301,7 +328,8 @@ class Service:
         if method == "OPTIONS" and headers.get("access-control-request-method"):
             allowed = next((value for name, value in answer.headers if name == "allow"), "")
             return self.cors.preflight(origin, allowed)
-        return self.cors.headers(origin)
+        unlogged = (UNLOGGED,) if self.models.is_unlogged else ()
+        return (*self.cors.headers(origin), *unlogged)
 
     async def handle(self, route: Route, request: Request) -> Answer | Stream:
         """The answer of a route to a request that was admitted; a mistake of the client's that it raises is a problem."""
@@ -339,6 +367,9 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.models.drain(drain_s)
         self.models.close()
+        with contextlib.suppress(Exception):  # what the last requests left is sent on, too
+            await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._tender, self.memory.tend), drain_s)
+        self._tender.shutdown(wait=False, cancel_futures=True)
         if self.watcher is not None:
             await self.run(self.watcher.close)
 

@@ -6,17 +6,18 @@ waits is bounded in rows: beyond it a request is refused at once, with a guess w
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil, isfinite
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from perron.bundle import Bundle
-from perron.errors import DataError, PerronError
+from perron.errors import DataError, LedgerError, PerronError
 from perron.predictions import PredictionLog, line
 from perron.serve.metrics import Numbers
 
@@ -25,6 +26,9 @@ __all__ = ["Batcher", "Busy", "TooLate"]
 MAX_BATCH_ROWS = 256
 IN_LOOP_ROWS = 256  # more are run on a thread, so that health checks and small requests go on
 LONGEST_RETRY_S = 30
+TELL_EVERY_S = 10.0
+OnLogFailure = Literal["refuse", "answer"]
+logger = logging.getLogger("perron.serve")
 
 
 class Busy(PerronError):
@@ -96,8 +100,12 @@ class Batcher:
         *,
         sync: bool,
         queue_rows: int,
+        on_log_failure: OnLogFailure,
         in_background: bool = False,
     ) -> None:
+        self._answers_unlogged = on_log_failure == "answer"
+        self.is_unlogged = False
+        self._told = 0.0
         self._bundle, self._version, self._log, self._numbers = bundle, version, log, numbers
         self._sync, self._queue_rows, self._in_background = sync, queue_rows, in_background
         self._waiting: list[_Waiting] = []
@@ -217,10 +225,8 @@ class Batcher:
             outputs = self._run(rows)
             if outputs.bad:
                 raise _not_finite(outputs.bad[0])
-            if self._log.is_full:
-                self._log.rotate()
             reply = self._reply(outputs, 0, len(rows))
-            self._log.append(line(self._now(), way, body, reply))
+            self._write(line(self._now(), way, body, reply), len(rows))
         except Exception:
             self._numbers.errors += 1
             raise
@@ -234,8 +240,6 @@ class Batcher:
 
     def _answer(self, batch: list[_Waiting], outputs: _Outputs, rows: int) -> None:
         try:
-            if self._log.is_full and not self._is_syncing:
-                self._log.rotate()
             lines: list[bytes] = []
             answered: list[tuple[_Waiting, bytes]] = []
             moment, start = self._now(), 0
@@ -250,7 +254,7 @@ class Batcher:
                     answered.append((item, reply))
                 start = end
             if lines:
-                self._log.append(b"".join(lines))
+                self._write(b"".join(lines), rows)
         except Exception as error:
             self._fail(batch, error)
             return
@@ -262,6 +266,36 @@ class Batcher:
                 self._loop.create_task(self._acknowledge_synced())
         else:
             _acknowledge(answered)
+
+    def _write(self, lines: bytes, rows: int) -> None:
+        """Appends to the log, and begins a new segment where the present one is full: ids made before are in this one.
+
+        Raises:
+            LedgerError: it can't be written, and what isn't logged isn't to be answered.
+        """
+        try:
+            self._log.append(lines)
+            self.is_unlogged = False
+            if self._log.is_full and not self._is_syncing:
+                self._rotate()
+        except LedgerError as error:
+            if not self._answers_unlogged:
+                raise
+            self.is_unlogged = True
+            self._numbers.unlogged += rows
+            self._tell("answers go out unlogged: %s", error)
+
+    def _rotate(self) -> None:
+        try:
+            self._log.rotate()
+        except LedgerError as error:  # the old segment goes on
+            self._tell("the log stays in its segment: %s", error)
+
+    def _tell(self, words: str, error: Exception) -> None:
+        """Says it, but not again and again."""
+        if time.monotonic() - self._told > TELL_EVERY_S:
+            self._told = time.monotonic()
+            logger.error(words, error)
 
     def _reply(self, outputs: _Outputs, start: int, end: int) -> bytes:
         new_id, values, shares = self._log.new_id, outputs.values, outputs.shares

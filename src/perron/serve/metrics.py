@@ -49,10 +49,10 @@ class Histogram:
 class Numbers:
     """What one version of a model did on one route."""
 
-    __slots__ = ("batch_rows", "errors", "latency", "requests", "rows")
+    __slots__ = ("batch_rows", "errors", "latency", "requests", "rows", "unlogged")
 
     def __init__(self) -> None:
-        self.requests = self.rows = self.errors = 0
+        self.requests = self.rows = self.errors = self.unlogged = 0
         self.latency = Histogram(LATENCY_BOUNDS)
         self.batch_rows = Histogram(BATCH_BOUNDS)
 
@@ -64,15 +64,16 @@ class Numbers:
 
     def dump(self) -> list[object]:
         return [
-            self.requests, self.rows, self.errors,
+            self.requests, self.rows, self.errors, self.unlogged,
             self.latency.counts, self.latency.total, self.batch_rows.counts, self.batch_rows.total,
         ]  # fmt: skip
 
     def merge(self, dumped: "list[object]") -> None:
-        requests, rows, errors, latency, latency_total, batches, batches_total = dumped
+        requests, rows, errors, unlogged, latency, latency_total, batches, batches_total = dumped
         self.requests += requests  # type: ignore[operator]
         self.rows += rows  # type: ignore[operator]
         self.errors += errors  # type: ignore[operator]
+        self.unlogged += unlogged  # type: ignore[operator]
         self.latency.merge(latency, latency_total)  # type: ignore[arg-type]
         self.batch_rows.merge(batches, batches_total)  # type: ignore[arg-type]
 
@@ -162,6 +163,7 @@ class Registry(Collector):
         families = {
             "requests": CounterMetricFamily("perron_requests", "Prediction requests that were answered.", labels=LABELS),
             "rows": CounterMetricFamily("perron_predictions", "Rows that were predicted.", labels=LABELS),
+            "unlogged": CounterMetricFamily("perron_predictions_unlogged", "Rows that were answered though the log failed.", labels=LABELS),
             "errors": CounterMetricFamily("perron_prediction_errors", "Requests that a model could not answer.", labels=LABELS),
         }  # fmt: skip
         latency = HistogramMetricFamily(

@@ -21,7 +21,7 @@ from perron.errors import NotFound, PerronError, nearest
 from perron.plan import ModelPlan, Plan, VersionPlan
 from perron.predictions import PredictionLog
 from perron.predictions.mask import Mask, mask_of
-from perron.serve.batching import NEVER, Batcher
+from perron.serve.batching import NEVER, Batcher, OnLogFailure
 from perron.serve.metrics import Numbers, Registry
 from perron.serve.routing import Router
 
@@ -54,6 +54,7 @@ class Endpoint:
         max_rows: int,
         sync: bool,
         queue_rows: int,
+        on_log_failure: OnLogFailure,
         in_background: bool = False,
     ) -> None:
         self.bundle, self.version, self.route, self.numbers = bundle, version, route, numbers
@@ -68,7 +69,14 @@ class Endpoint:
         }
         self._log = PredictionLog(log_folder, header)
         self.batcher = Batcher(
-            bundle, version, self._log, numbers, sync=sync, queue_rows=queue_rows, in_background=in_background
+            bundle,
+            version,
+            self._log,
+            numbers,
+            sync=sync,
+            queue_rows=queue_rows,
+            on_log_failure=on_log_failure,
+            in_background=in_background,
         )
 
     async def answer(
@@ -182,6 +190,7 @@ class Models:
     max_rows: int
     sync: bool
     queue_rows: int
+    on_log_failure: OnLogFailure
     by_name: dict[str, Model] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     default: Model | None = None
@@ -293,6 +302,7 @@ class Models:
         return Endpoint(
             bundle, version, route, self.registry.of(bundle.name, version, route),
             log_folder=self.log_folder, mask=mask_of(bundle.schema, bundle.manifest, self.secret), max_rows=self.max_rows, sync=self.sync and not in_background,
+            on_log_failure=self.on_log_failure,
             queue_rows=SHADOW_QUEUE_ROWS if in_background else self.queue_rows, in_background=in_background,
         )  # fmt: skip
 
@@ -307,6 +317,13 @@ class Models:
     @property
     def waiting_rows(self) -> int:
         return sum(e.batcher.waiting_rows for model in self.by_name.values() for e in model.endpoints)
+
+    @property
+    def is_unlogged(self) -> bool:
+        """Whether answers go out now that could not be logged."""
+        return self.on_log_failure == "answer" and any(
+            e.batcher.is_unlogged for m in self.by_name.values() for e in m.endpoints
+        )
 
     def rotate(self, older_than_s: float) -> None:
         """Begins new segments of the logs where the present ones have been written for that long."""
