@@ -7,14 +7,16 @@ in it are looked up each time, so that promoting a version moves the servers too
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC
+from threading import Lock
 from typing import Any
 
 from perron.bundle import load
 from perron.check import parse, show
 from perron.contract import Field, Role
 from perron.errors import DataError, NotFound, nearest
+from perron.experiment import Report, Tally, compare_arms, report
 from perron.forget import id_values
 from perron.ledger import CHAMPION, Ledger
 from perron.outcomes import record_outcome
@@ -22,16 +24,17 @@ from perron.plan import Arm, ModelPlan, Outcome, Plan, Routing, VersionPlan
 from perron.predictions.index import predictions_of
 from perron.predictions.ship import Shipper
 from perron.project import Project
+from perron.rollout import Rollout, check_rollout, words_of
 from perron.tokens import tokens_in_force
 
-__all__ = ["ProjectMemory", "models_of"]
+__all__ = ["ProjectMemory", "decide", "end_test", "models_of", "report_of"]
 
 
 _MOMENT = Field(name="time", kind="datetime", column="time")
 # A routing as the ledger keeps it; no arms: the server's own reference alone.
 _ALONE: dict[str, Any] = {
     "kind": "single", "arms": [], "key": None, "shadow": [], "shadow_share": 1.0, "salt": "",
-    "max_error_share": None, "max_latency_ms": None, "unloaded": False,
+    "within": None, "max_error_share": None, "max_latency_ms": None, "max_worse": True, "unloaded": False,
 }  # fmt: skip
 
 
@@ -50,6 +53,58 @@ def models_of(ledger: Ledger, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted)) or tuple(sorted(newest, key=lambda name: newest[name], reverse=True))
 
 
+def decide(project: Project, model: str, rollout: Rollout, reason: str | None = None) -> str:
+    """The decision in words, once it is in the ledger.
+
+    Raises:
+        NotFound: there is no such version or alias.
+        DeclarationError: it doesn't fit the model's contract.
+    """
+    champion = project.ledger.get_version(model, CHAMPION)
+    bundle = load(project.ledger.bundle_path(champion), champion["bundle"])
+    check_rollout(rollout, bundle.schema, bundle.task)
+    if rollout.version != CHAMPION:
+        other = project.ledger.get_version(model, rollout.version)
+        if rollout.kind != "single" and other["version"] == champion["version"]:
+            raise DataError(
+                f"{rollout.version} is version {other['version']}, which is the champion itself; name another one."
+            )
+    project.ledger.add_routing(model, rollout.routing, reason)
+    return words_of(rollout.routing)
+
+
+def end_test(project: Project, model: str, version: int) -> bool:
+    """Whether a test was in force in which that version took part, and is over now, since the version was promoted."""
+    decided = project.ledger.list_routings(model)
+    if not decided:
+        return False
+    routing = {**_ALONE, **decided[0]["routing"]}
+    others = [*routing["arms"][1:], *routing["shadow"]]
+    for arm in others:
+        if project.ledger.get_version(model, arm.get("reference", arm["name"]))["version"] == version:
+            project.ledger.add_routing(model, dict(_ALONE), f"version {version} was promoted")
+            return True
+    return False
+
+
+def report_of(project: Project, model: str) -> Report:
+    """How the versions compare since the decision in force; without one, since the champion's promotion.
+
+    Raises:
+        NotFound: there is no such model.
+    """
+    decided = project.ledger.list_routings(model)
+    routing = {**_ALONE, **decided[0]["routing"]} if decided else _ALONE
+    alias = project.ledger.get_alias(model, CHAMPION)
+    if alias is None:
+        project.ledger.get_version(model, CHAMPION)
+    since = decided[0]["time"] if decided else str(alias["time"] if alias else "")
+    first = routing["arms"][0]["name"] if routing["arms"] else CHAMPION
+    return report(
+        project.ledger, project.predictions, model, since=since, first=first, has_shadow=bool(routing["shadow"])
+    )
+
+
 @dataclass(frozen=True)
 class ProjectMemory:
     """The `Memory` of a server that belongs to a project; thread safe.
@@ -65,6 +120,8 @@ class ProjectMemory:
     models: tuple[str, ...]
     reference: str = CHAMPION
     shipper: Shipper | None = None
+    _tallies: dict[int, Tally] = field(default_factory=dict, compare=False)
+    _lock: Lock = field(default_factory=Lock, compare=False)
 
     def plan(self) -> Plan:
         """The plan as the ledger has it now.
@@ -82,9 +139,15 @@ class ProjectMemory:
         decision = {**_ALONE, **decided[0]["routing"]} if decided else _ALONE
         rows: dict[str, dict[str, Any]] = {}
 
+        tally = self._tally(name, decided[0]) if decided and decision["kind"] == "bandit" else None
+
         def arm(given: Mapping[str, Any]) -> Arm:
             row = rows[given["name"]] = ledger.get_version(name, given.get("reference", given["name"]))
-            return Arm(given["name"], row["version"], float(given.get("weight", 1.0)))
+            made = Arm(given["name"], row["version"], float(given.get("weight", 1.0)))
+            if tally is None or made.name not in tally.losses:
+                return made
+            won = tally.wins[made.name]
+            return replace(made, wins=won, losses=tally.losses[made.name].n - won)
 
         routing = Routing(
             decision["kind"],
@@ -167,6 +230,39 @@ class ProjectMemory:
     def tend(self) -> None:
         if self.shipper is not None:
             self.shipper.ship()
+        for name in self.models:
+            self._hold_to_outcomes(name)
+
+    def _tally(self, model: str, decision: Mapping[str, Any]) -> Tally:
+        """What the outcomes say of the routes since a decision, brought up to date."""
+        with self._lock:
+            tally = self._tallies.get(decision["id"])
+            if tally is None:
+                self._tallies.clear()
+                tally = self._tallies[decision["id"]] = Tally(
+                    model, decision["time"], decision["routing"].get("within")
+                )
+            tally.update(self.project.ledger, self.project.predictions)
+            return tally
+
+    def _hold_to_outcomes(self, model: str) -> None:
+        """Rolls a canary back whose outcomes are worse than the champion's, as sure as one can be while looking all the time."""
+        decided = self.project.ledger.list_routings(model)
+        routing = decided[0]["routing"] if decided else _ALONE
+        if routing["kind"] != "canary" or not routing.get("max_worse", True):
+            return
+        tally = self._tally(model, decided[0])
+        first, *others = [arm["name"] for arm in routing["arms"]]
+        for name in others:
+            if first not in tally.losses or name not in tally.losses:
+                continue
+            found = compare_arms(tally.losses[first], tally.losses[name])
+            if found.verdict == "worse":
+                self.roll_back(
+                    model, decided[0]["id"],
+                    f"the mean loss of {name} is {found.value:.4g} higher than that of {first} "
+                    f"(95 % sure of at least {found.low:.4g}, after {tally.losses[name].n} outcomes)",
+                )  # fmt: skip
 
     def secret(self) -> bytes:
         return self.project.secret()

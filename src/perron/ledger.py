@@ -582,6 +582,23 @@ class Ledger:
         with self.transaction() as connection:
             connection.execute(outcomes.insert().values(prediction=prediction, value=json.dumps(value), time=now()))
 
+    def outcomes_after(self, last: int, since: str, limit: int) -> list[dict[str, Any]]:
+        """Outcomes (`id`, `prediction`, `value`) recorded after the one numbered `last` and after that time, oldest first."""
+        with self._reader.connect() as connection:
+            wanted = sa.select(outcomes).where(outcomes.c.id > last, outcomes.c.time >= since).order_by(outcomes.c.id)
+            found = _rows(connection, wanted.limit(limit))
+        return [{**row, "value": json.loads(row["value"])} for row in found]
+
+    def outcomes_by_prediction(self, since: str = "") -> dict[str, Any]:
+        """The outcome in force of every prediction that got one since then."""
+        with self._reader.connect() as connection:
+            wanted = (
+                sa.select(outcomes.c.prediction, outcomes.c.value)
+                .where(outcomes.c.time >= since)
+                .order_by(outcomes.c.id)
+            )
+            return {row.prediction: json.loads(row.value) for row in connection.execute(wanted)}
+
     def delete_outcomes(self, predictions: Iterable[str]) -> int:
         """How many outcomes were deleted, of these predictions."""
         ids, gone = list(predictions), 0

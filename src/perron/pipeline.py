@@ -90,9 +90,13 @@ def _rows(work: Work) -> list[str]:
 
 
 def _is_in_force(work: Work, output: Mapping[str, Any]) -> bool:
-    """Whether registering again would change nothing: the version is champion, or another one was promoted by hand."""
-    event = work.project.ledger.get_alias(work.system.name, CHAMPION)
-    return event is not None and (event["version"] == output["version"] or not is_automatic(event))
+    """Whether registering again would change nothing: the version has its alias, or another one was given it by hand."""
+    ledger, name = work.project.ledger, work.system.name
+    event = ledger.get_alias(name, output.get("alias", CHAMPION))
+    if event is None or (event["version"] != output["version"] and is_automatic(event)):
+        champion = ledger.get_alias(name, CHAMPION)  # a challenger that was promoted meanwhile is at its end
+        return champion is not None and champion["version"] == output["version"]
+    return True
 
 
 def _rules_key(work: Work) -> Any:
@@ -123,7 +127,11 @@ STEPS = (
         "bundle",
         lambda w: [w.outputs["train"]["digest"], *_rows(w), w.outputs["evaluate"], w.system.name, w.system.sensitive],
     ),
-    Step("register", lambda w: [w.outputs["bundle"]["digest"], w.outputs["gates"], w.system.name], _is_in_force),
+    Step(
+        "register",
+        lambda w: [w.outputs["bundle"]["digest"], w.outputs["gates"], w.system.name, w.system.rollout],
+        _is_in_force,
+    ),
 )
 
 

@@ -238,12 +238,21 @@ def _sample_row(schema: Any, rows: pa.Table) -> dict[str, Any]:
 
 
 def register(work: Work) -> dict[str, Any]:
-    """Gives the bundle a version, and makes it the champion: it passed the gates."""
+    """Gives the bundle a version, and makes it the champion: it passed the gates.
+
+    With a rollout declared, and another champion in force, it becomes the challenger, and requests are parted.
+    """
     ledger, made = work.project.ledger, work.outputs["bundle"]
     path = (work.project.folder / made["folder"]).relative_to(work.project.folder / ".perron")
     version = ledger.register(work.system.name, made["digest"], str(path), work.run)
-    ledger.set_alias(work.system.name, CHAMPION, version, f"{BY_GATES}{work.run}")
-    return {"version": version}
+    name, rollout, reason = work.system.name, work.system.rollout, f"{BY_GATES}{work.run}"
+    champion = ledger.get_alias(name, CHAMPION)
+    if rollout is None or champion is None or champion["version"] == version:
+        ledger.set_alias(name, CHAMPION, version, reason)
+        return {"version": version, "alias": CHAMPION}
+    ledger.set_alias(name, rollout.version, version, reason)
+    ledger.add_routing(name, rollout.routing, reason)
+    return {"version": version, "alias": rollout.version}
 
 
 def _parts(work: Work) -> tuple[pa.Table, pa.Table]:

@@ -24,6 +24,7 @@ from perron.contract import Contract, Role, Schema, SensitiveHow, schema_of
 from perron.errors import DeclarationError, PerronError, nearest
 from perron.gates import Gate
 from perron.metrics import METRICS, task_of
+from perron.rollout import Rollout, check_rollout
 from perron.rules import Rule, check_rule
 from perron.split import Split, by_time, check_seed, grouped, random, stratified
 
@@ -48,6 +49,8 @@ class System:
         seed: for everything in training that is left to chance.
         max_bad_share: the share of rows that may break the contract before a run stops.
         checks: rules about rows together, made with `perron.rules`.
+        rollout: how a version that passed its gates meets requests, made with `perron.rollout`; None: it becomes
+            the champion at once.
         sensitive: what the prediction log keeps of `pn.Sensitive` fields: `hash`, a digest with the
             project's secret, by which one person's rows are still known as such, or `drop`, nothing.
 
@@ -68,6 +71,7 @@ class System:
         max_bad_share: float = 0.05,
         checks: Sequence[Rule] = (),
         sensitive: SensitiveHow = "hash",
+        rollout: Rollout | None = None,
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DeclarationError(
@@ -98,6 +102,15 @@ class System:
             check_rule(rule, self.schema)
             if rule.name in [other.name for other in self.checks[:place]]:
                 raise DeclarationError(f"{name} has the check {rule.name!r} twice; remove one.")
+        if rollout is not None:
+            if not isinstance(rollout, Rollout):
+                raise DeclarationError(f"The rollout of {name} is {rollout!r:.60}; make it with perron.rollout.")
+            if rollout.version.isdigit() or rollout.kind == "single":
+                raise DeclarationError(
+                    f"The rollout of {name} must be to an alias that a run can give, by canary, ab, shadow or bandit."
+                )
+            check_rollout(rollout, self.schema, self.task)
+        self.rollout = rollout
         if sensitive not in ("hash", "drop"):
             raise DeclarationError(f"sensitive of {name} is {sensitive!r}; use 'hash' or 'drop'.")
         self.sensitive: SensitiveHow = sensitive

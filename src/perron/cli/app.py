@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from perron.cli import (
     check,
     demo,
+    deploy,
     forget,
     init,
     log,
@@ -82,6 +83,7 @@ app.command("runs", rich_help_panel="Data, training, pipeline")(runs.runs)
 app.command("models", rich_help_panel="Data, training, pipeline")(models.models)
 app.command("promote", rich_help_panel="Data, training, pipeline")(promote.promote)
 app.command("serve", rich_help_panel="API and serving")(serve.serve)
+app.add_typer(deploy.app, name="deploy", rich_help_panel="API and serving")
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
 app.command("trace", rich_help_panel="Memory")(trace.trace)

@@ -18,7 +18,11 @@ def promote(
     folder: shared.Folder = Path(),
 ) -> None:
     """Point an alias (champion) at a version: forward, or back to an earlier one."""
+    from perron.deployments import end_test
+
     project = shared.open_project(folder)
     name = shared.the_model(project, model)
     project.ledger.set_alias(name, alias, version, reason)
     print(f"{name} version {version} is now {alias}.")
+    if alias == "champion" and end_test(project, name, version):
+        print("The test that it was in is over: it alone answers.")

@@ -6,6 +6,9 @@ comes from, then a line per answered request,
 
     {"time": …, "route": …, "request": <the body as it came>, "reply": <the body as it went>}
 
+with `trace` where a trace context came along, and `of` where a shadow was asked: the first prediction's
+id of the answer that it shadowed.
+
 A segment of a batch, and one that was compacted, is a Parquet file with the same header in its
 metadata. A prediction's id begins with its segment's name. A last line without its end was never
 acknowledged, and counts as absent. A process holds a lock on the segment that it writes: what isn't
@@ -180,7 +183,11 @@ def line(time_text: bytes, route: bytes, request: bytes, reply: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A prediction as it was logged; `header` says what answered."""
+    """A prediction as it was logged; `header` says what answered.
+
+    `request` is the first prediction's id of its request, `place` its row there; `shadow_of` is the same id of the
+    request that a shadow was asked beside.
+    """
 
     id: str
     time: str
@@ -190,6 +197,9 @@ class Recorded:
     probabilities: Mapping[str, float] | None
     header: Mapping[str, Any]
     trace: str | None = None
+    request: str = ""
+    place: int = 0
+    shadow_of: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The receipt without its outcome."""
@@ -247,10 +257,11 @@ def _find_line(path: Path, prediction: str) -> Recorded | None:
 
 def _records(text: bytes, header: Mapping[str, Any]) -> Iterator[Recorded]:
     answered = json.loads(text)
-    for row, given in zip(answered["request"]["rows"], answered["reply"]["predictions"], strict=True):
+    made = answered["reply"]["predictions"]
+    for place, (row, given) in enumerate(zip(answered["request"]["rows"], made, strict=True)):
         yield Recorded(
             given["id"], answered["time"], answered["route"], row, given["value"], given.get("probabilities"), header,
-            answered.get("trace"),
+            answered.get("trace"), made[0]["id"], place, answered.get("of"),
         )  # fmt: skip
 
 
@@ -282,7 +293,7 @@ def _from_row(row: Mapping[str, Any], header: Mapping[str, Any]) -> Recorded:
     shares = json.loads(row["probabilities"]) if row["probabilities"] else None
     return Recorded(
         row["id"], row["time"], row["route"], json.loads(row["input"]), json.loads(row["value"]), shares, header,
-        row.get("trace"),
+        row.get("trace"), row.get("request") or row["id"], row.get("place") or 0, row.get("of"),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ __all__ = ["ROTATE", "Compacted", "Forgotten", "ask_to_rotate", "compact", "dele
 ROTATE = ".rotate"
 ROTATE_WITHIN_S = 15.0
 GROUP_ROWS = 65_536
-COLUMNS = ("id", "time", "route", "input", "value", "probabilities", "trace")
+COLUMNS = ("id", "time", "route", "input", "value", "probabilities", "trace", "request", "place", "of")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,10 @@ def _write_parquet(path: Path, target: Path, keep: Callable[[Any], bool]) -> int
     from pyarrow import parquet
 
     header = _header(path)
-    schema = pa.schema([(name, pa.string()) for name in COLUMNS]).with_metadata({"perron": json.dumps(header)})
+    kinds = {"place": pa.int32()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS]).with_metadata(
+        {"perron": json.dumps(header)}
+    )
     building, rows = target.with_name(f".{target.name}.{os.getpid()}"), 0
     batch: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     try:
@@ -129,6 +132,9 @@ def _write_parquet(path: Path, target: Path, keep: Callable[[Any], bool]) -> int
                     json.dumps(recorded.value),
                     shares,
                     recorded.trace,
+                    recorded.request,
+                    recorded.place,
+                    recorded.shadow_of,
                 )
                 for name, value in zip(COLUMNS, row, strict=True):
                     batch[name].append(value)

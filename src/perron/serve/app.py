@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from perron.plan import Memory, Plan, TokenPlan
 from perron.predictions.upkeep import ROTATE
 from perron.serve.batching import NEVER, Busy, OnLogFailure, TooLate
 from perron.serve.guard import Cors, Guard
-from perron.serve.metrics import Registry
+from perron.serve.metrics import Histogram, Registry
 from perron.serve.models import Endpoint, Model, Models
 from perron.serve.problem import Answer, Stream, problem
 from perron.serve.routes import Headers, Request, Route, Routes, Scope
@@ -34,6 +35,7 @@ __all__ = ["Service", "Settings", "key_of", "refusal", "with_trace"]
 ALONE_ROWS = 64  # more take long enough for others to come: they go through the batcher
 FOLLOW_EVERY_S = 0.5
 LEAVE_EVERY_S = TEND_EVERY_S = 1.0
+FEWEST_REQUESTS = 30  # of an arm before its limits are looked at
 ROTATE_EVERY_S = 3600.0  # a segment holds an hour at most, so that what is older can be compacted or deleted
 UNLOGGED = ("x-perron-log", "failing: this answer may have no receipt")
 KEY_HEADER, DEADLINE_HEADER, TRACE_HEADER = "x-routing-key", "x-timeout-ms", "traceparent"
@@ -152,6 +154,7 @@ class Service:
             self.models.rotate(0.0 if asked != rotated else ROTATE_EVERY_S)
             rotated = asked
             try:
+                await self._hold_to_limits()
                 await self.refresh()
                 failed = ""
             except Exception as error:
@@ -159,6 +162,20 @@ class Service:
                 if words != failed:  # once, not twice a second
                     logger.error("the plan can't be followed; serving goes on as it was: %s", words)
                 failed = words
+
+    async def _hold_to_limits(self) -> None:
+        """Rolls a routing back where an arm fails, or is slow, more than was allowed."""
+        for model in list(self.models.by_name.values()):
+            routing = model.plan.routing
+            for name, (requests, errors, latency) in model.since().items():
+                reason = _excess(requests, errors, latency, routing.max_error_share, routing.max_latency_ms)
+                if reason is None:
+                    continue
+                words = f"{name} (version {model.arms[name].version}): {reason}"
+                if await self.run(self.memory.roll_back, model.name, routing.event, words):
+                    logger.error("%s is rolled back: %s", model.name, words)
+                    self.registry.count("perron_rollbacks", "Routings that ended by themselves.", model.name)
+                break
 
     def _rotation_asked(self) -> int:
         """When new segments of the log were asked for last."""
@@ -223,7 +240,6 @@ class Service:
                 if isinstance(rows, Rejection):
                     self.registry.refused(rows.reason)
                     return refusal(rows)
-            self._ask_shadows(model, rows, body, headers)
         try:
             way, deadline = routed.way, NEVER
             timeout = headers.get(DEADLINE_HEADER)
@@ -241,6 +257,8 @@ class Service:
         except PerronError as error:
             return self.failure(error)
         routed.numbers.latency.add(time.perf_counter() - started)
+        if endpoint is None and model.shadows:
+            asyncio.get_running_loop().call_soon(self._ask_shadows, model, rows, body, reply)
         return Answer(200, reply)
 
     def _route(self, model: Model, rows: list[tuple[Any, ...]], headers: Headers) -> Endpoint:
@@ -251,8 +269,10 @@ class Service:
             key = None if value is None else str(value)
         return model.arms[model.router.choose(key).name]
 
-    def _ask_shadows(self, model: Model, rows: list[tuple[Any, ...]], body: bytes, headers: Headers) -> None:
-        """Asks the shadows once the answer is on its way; what they can't take is dropped and counted."""
+    def _ask_shadows(self, model: Model, rows: list[tuple[Any, ...]], body: bytes, reply: bytes) -> None:
+        """Asks the shadows, once the answer is on its way; what they can't take is dropped and counted."""
+        start = reply.find(b'"id":"') + 6
+        of = reply[start : reply.find(b'"', start)]
         for arm in model.router.shadows():
             endpoint = model.shadows[arm.name]
             shadowed: list[tuple[Any, ...]] | Rejection = rows
@@ -262,7 +282,7 @@ class Service:
                 self.registry.count("perron_shadow_dropped", "Requests that a shadow didn't take.", "refused")
                 continue
             try:
-                endpoint.ask(shadowed, body).add_done_callback(_look_at)
+                endpoint.ask(shadowed, body, of).add_done_callback(_look_at)
             except Busy:
                 self.registry.count("perron_shadow_dropped", "Requests that a shadow didn't take.", "busy")
 
@@ -407,6 +427,26 @@ def _deadline(timeout_ms: str) -> float:
     except ValueError:
         return -1.0
     return time.monotonic() + wanted if 0 < wanted < 86_400 else -1.0
+
+
+def _excess(
+    requests: int, errors: int, latency: Histogram, max_error_share: float | None, max_latency_ms: float | None
+) -> str | None:
+    """What of an arm is beyond its limits, in words; nothing is said before enough requests came.
+
+    Errors: the lower end of Wilson's interval (E. B. Wilson, 1927) at three standard deviations.
+    """
+    tried = requests + errors
+    if max_error_share is not None and tried >= FEWEST_REQUESTS:
+        z, p = 3.0, errors / tried
+        middle = p + z * z / (2 * tried)
+        low = (middle - z * sqrt(p * (1 - p) / tried + z * z / (4 * tried * tried))) / (1 + z * z / tried)
+        if low > max_error_share:
+            return f"{errors} of {tried} requests failed, more than {max_error_share:.1%}"
+    measured = max_latency_ms is not None and sum(latency.counts) >= FEWEST_REQUESTS
+    if measured and latency.at_least(0.95) * 1000 >= (max_latency_ms or 0.0):
+        return f"the slowest 5 % of requests take more than {max_latency_ms:g} ms"
+    return None
 
 
 def _look_at(future: "asyncio.Future[bytes]") -> None:

@@ -39,6 +39,16 @@ class Histogram:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, counts, strict=True)]
         self.total += total
 
+    def at_least(self, share: float) -> float:
+        """What the value at that share is at least: the greatest bound that fewer than that share are up to; 0 without values."""
+        wanted, seen, below = share * sum(self.counts), 0, 0.0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            seen += count
+            if seen >= wanted:
+                break
+            below = bound
+        return below
+
     @property
     def buckets(self) -> list[tuple[str, float]]:
         """As Prometheus has them: cumulated, by the bound's text."""

@@ -22,7 +22,7 @@ from perron.plan import ModelPlan, Plan, VersionPlan
 from perron.predictions import PredictionLog
 from perron.predictions.mask import Mask, mask_of
 from perron.serve.batching import NEVER, Batcher, OnLogFailure
-from perron.serve.metrics import Numbers, Registry
+from perron.serve.metrics import Histogram, Numbers, Registry
 from perron.serve.routing import Router
 
 __all__ = ["Endpoint", "Model", "Models"]
@@ -96,13 +96,14 @@ class Endpoint:
             return batcher.answer_alone(rows, body, way)
         return await batcher.submit(rows, body, way, deadline)
 
-    def ask(self, rows: list[tuple[Any, ...]], body: bytes) -> "asyncio.Future[bytes]":
-        """The reply to come of a shadow.
+    def ask(self, rows: list[tuple[Any, ...]], body: bytes, of: bytes) -> "asyncio.Future[bytes]":
+        """The reply to come of a shadow; `of` is the first prediction's id of the answer that it shadows.
 
         Raises:
             Busy: too much waits.
         """
-        return self.batcher.submit(rows, body if self._mask is None else self._mask.body(rows), self.way)
+        kept = body if self._mask is None else self._mask.body(rows)
+        return self.batcher.submit(rows, kept, self.way + b'","of":"' + of)
 
     def rotate(self, older_than_s: float) -> None:
         """Begins a new segment of the log where the present one has been written for that long.
@@ -132,6 +133,19 @@ class Model:
     arms: dict[str, Endpoint]
     shadows: dict[str, Endpoint]
     versions: dict[int, Endpoint]
+    begun: dict[str, tuple[int, int, list[int], float]] = field(default_factory=dict)
+
+    def since(self) -> "dict[str, tuple[int, int, Histogram]]":
+        """Per arm beside the default: requests, errors and latencies since the routing was decided."""
+        found = {}
+        for arm in self.plan.routing.arms[1:]:
+            numbers, begun = self.arms[arm.name].numbers, self.begun.get(arm.name, (0, 0, [], 0.0))
+            latency = Histogram(numbers.latency.bounds)
+            latency.merge(numbers.latency.counts, numbers.latency.total)
+            if begun[2]:
+                latency.merge([-count for count in begun[2]], -begun[3])
+            found[arm.name] = (numbers.requests - begun[0], numbers.errors - begun[1], latency)
+        return found
 
     @property
     def words(self) -> str:
@@ -294,6 +308,13 @@ class Models:
             self._retired.extend(e for e in now.endpoints if id(e) not in kept)
         default = arms[wanted.routing.arms[0].name]
         made = Model(wanted, Router(wanted.routing), default, arms, shadows, versions)
+        if now is not None and now.plan.routing.event == wanted.routing.event:
+            made.begun = now.begun
+        else:
+            made.begun = {
+                name: (n.requests, n.errors, list(n.latency.counts), n.latency.total)
+                for name, n in ((name, endpoint.numbers) for name, endpoint in arms.items())
+            }
         self.by_name[wanted.name] = made
         if now is None or now.words != made.words:
             logger.info("%s", made.words)
