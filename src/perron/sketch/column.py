@@ -12,20 +12,8 @@ import datasketches as ds
 import numpy as np
 import numpy.typing as npt
 
-from perron.sketch.parts import (
-    DISTINCT_KEPT,
-    LONGEST_VALUE,
-    NULL_HASH,
-    TOP_KEPT,
-    Distinct,
-    Floats,
-    Hashes,
-    Moments,
-    Times,
-    TopK,
-    hash_numbers,
-    hash_texts,
-)  # fmt: skip
+from perron.hashes import NULL_HASH, Floats, Hashes, hash_numbers
+from perron.sketch.parts import DISTINCT_KEPT, LONGEST_VALUE, TOP_KEPT, Distinct, Moments, Times, TopK, hash_texts
 
 __all__ = ["Block", "ColumnSketch", "Kind", "from_numpy", "pack_column", "unpack_column"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from perron.errors import DataError
+from perron.hashes import Hashes, mix
 from perron.sketch.column import Block, ColumnSketch, Kind, from_numpy, pack_column, unpack_column
-from perron.sketch.parts import Hashes, mix
 
 if TYPE_CHECKING:
     import pyarrow as pa
