@@ -1,5 +1,7 @@
 """A table's profile as a page, beside skrub's TableReport and beside Polars and DuckDB computing statistics alone.
 
+With --usual also fg-data-profiling (the former ydata-profiling), minimal and full, which takes minutes.
+
 Whole processes, start and imports included, on one Parquet file made here: 24 columns of floats, whole numbers,
 categories of 5 to 50,000 values, dates, text and gaps. Rounds take turns (A B C A B C); figures are medians.
 """
@@ -22,6 +24,12 @@ import sys, pandas
 from skrub import TableReport
 report = TableReport(pandas.read_parquet(sys.argv[1]), verbose=0)
 report.write_html(sys.argv[2])
+"""
+USUAL = """
+import sys, pandas
+from data_profiling import ProfileReport
+frame = pandas.read_parquet(sys.argv[1])
+ProfileReport(frame, title="bench", minimal=sys.argv[3] == "minimal", progress_bar=False).to_file(sys.argv[2])
 """
 POLARS = """
 import sys, polars as pl
@@ -107,6 +115,7 @@ def main() -> None:
     options = parser(__doc__)
     data_option(options)
     options.add_argument("--rows", type=int, default=1_000_000, help="rows of the made table (default: 1,000,000)")
+    options.add_argument("--usual", action="store_true", help="measure fg-data-profiling too, minimal and full")
     options.add_argument("--no-peers", action="store_true", help="measure Perron alone")
     given = options.parse_args()
     path = make(given.rows)
@@ -120,6 +129,10 @@ def main() -> None:
             polars = str(peer_python("polars", ["polars"]))
             duckdb = str(peer_python("duckdb", ["duckdb"]))
             commands["skrub TableReport, to a page"] = [skrub, "-c", SKRUB, str(path), page]
+            if given.usual:
+                usual = str(peer_python("fg-data-profiling", ["fg-data-profiling", "pyarrow"]))
+                commands["fg-data-profiling, minimal"] = [usual, "-c", USUAL, str(path), page, "minimal"]
+                commands["fg-data-profiling, full"] = [usual, "-c", USUAL, str(path), page, "full"]
             commands["Polars, the statistics alone"] = [polars, "-c", POLARS, str(path)]
             commands["DuckDB SUMMARIZE, alone"] = [duckdb, "-c", DUCKDB, str(path)]
         found: dict[str, list[tuple[float, float, float]]] = {label: [] for label in commands}
