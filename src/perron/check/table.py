@@ -442,12 +442,10 @@ def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
         return pa.nulls(len(raw), kind)
     upper = pc.ascii_upper(raw)
     if pc.all(pc.match_substring_regex(upper, MOMENT)).as_py():  # nulls apart; Arrow reads more than is allowed
-        for one in (pa.timestamp("us"), kind):
+        for one in (pa.timestamp("us"), kind):  # fails where offsets are mixed, a fraction is finer, or it is no date
             try:
                 read = upper.cast(one).cast(kind)
-            except (
-                pa.ArrowInvalid
-            ):  # some have an offset and some have none, or a fraction is too fine, or it is no date
+            except pa.ArrowInvalid:
                 continue
             if not ((numbers_of(read) < YEAR_ONE * 86_400_000_000) & is_valid(read)).any():
                 return read
