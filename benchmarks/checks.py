@@ -6,14 +6,12 @@ a round.
 """
 
 import os
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from common import CACHE, PERRON, about, environment, median, need, parser, peer_python, run, table
+from common import CACHE, PERRON, about, apart, measure, median, need, parser, peer_python, run, table
 from pyarrow import csv, parquet
 
 PEERS = Path(__file__).parent / "peers"
@@ -70,16 +68,6 @@ def make_rows(path: Path, rows: int, bad: bool) -> None:
     (csv.write_csv if path.suffix == ".csv" else parquet.write_table)(made, path)
 
 
-def measure(command: list[str], cwd: Path) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and peak memory in MB of a whole process."""
-    started = time.perf_counter()
-    child = subprocess.Popen(command, cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    need(child.returncode == 0, f"{command[0]} failed")
-    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
-
-
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--rows", type=int, default=1_000_000)
@@ -91,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="checks-", dir=CACHE) as folder:
         work = Path(folder)
         name = "rows.csv" if given.csv else "rows.parquet"
-        make_rows(work / name, given.rows, given.bad)
+        apart(make_rows, work / name, given.rows, given.bad)
         (work / "system.py").write_text(SYSTEM.replace("ROWS", name))
         polars, pandera = (
             str(peer_python(peer, packages))

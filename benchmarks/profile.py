@@ -7,15 +7,13 @@ categories of 5 to 50,000 values, dates, text and gaps. Rounds take turns (A B C
 """
 
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from common import CACHE, PERRON, about, data_option, environment, median, need, parser, peer_python, table
+from common import CACHE, PERRON, about, apart, data_option, measure, median, need, parser, peer_python, table
 from pyarrow import parquet
 
 CHUNK = 250_000
@@ -81,9 +79,8 @@ def chunk(rng: np.random.Generator, start: int, rows: int) -> pa.Table:
     )  # fmt: skip
 
 
-def make(rows: int) -> Path:
-    """The file with so many rows, made once and kept."""
-    path = CACHE / "data" / f"orders-{rows}.parquet"
+def make(path: Path, rows: int) -> None:
+    """A file with so many rows; one that is there is kept."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         rng, writer = np.random.default_rng(11), None
@@ -96,19 +93,6 @@ def make(rows: int) -> Path:
             assert writer is not None
             writer.close()
             os.replace(Path(folder) / "new", path)
-    return path
-
-
-def measure(command: list[str]) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and peak memory in MB of a whole process."""
-    started = time.perf_counter()
-    child = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert child.stderr is not None
-    said = child.stderr.read()
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    need(child.returncode == 0, f"{command[0]} failed: {said.decode()[-500:]}")
-    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
 
 
 def main() -> None:
@@ -118,7 +102,8 @@ def main() -> None:
     options.add_argument("--usual", action="store_true", help="measure fg-data-profiling too, minimal and full")
     options.add_argument("--no-peers", action="store_true", help="measure Perron alone")
     given = options.parse_args()
-    path = make(given.rows)
+    path = CACHE / "data" / f"orders-{given.rows}.parquet"
+    apart(make, path, given.rows)
     with tempfile.TemporaryDirectory(prefix="profile-", dir=CACHE) as folder:
         page = str(Path(folder) / "page.html")
         commands = {"`perron profile`, to a page": [str(PERRON), "profile", str(path), "-o", page]}
