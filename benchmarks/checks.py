@@ -1,16 +1,18 @@
-"""Ten checks over 1,000,000 rows of Parquet, whole processes: `perron check` beside pandera on Polars.
+"""Ten checks over 1,000,000 rows, whole processes: `perron check` beside Polars by hand and pandera on Polars.
 
-Both read the same file, in which five of the checks are broken by known rows. Every process is started
-once before it is measured; rounds take turns, figures are medians.
+All read the same file, in which five of the checks are broken by known rows: few of them, or (--bad) half of all.
+Every process is started once before it is measured; rounds take turns, figures are medians, ratios are formed within
+a round.
 """
 
+import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from common import CACHE, PERRON, about, median, parser, peer_python, run, table, timed
-from pyarrow import parquet
+from common import CACHE, PERRON, about, apart, measure, median, need, parser, peer_python, run, table
+from pyarrow import csv, parquet
 
 PEERS = Path(__file__).parent / "peers"
 SYSTEM = r"""
@@ -34,12 +36,12 @@ class Row(pn.Contract):
     t_note: Annotated[str, pn.Len(1, 200)]
 
 
-system = pn.System("checks", Row, source="rows.parquet", checks=[rules.unique("i_id")])
+system = pn.System("checks", Row, source="ROWS", max_bad_share=0.9, checks=[rules.unique("i_id")])
 """
 
 
-def make_rows(path: Path, rows: int) -> None:
-    """A table with defects in known rows."""
+def make_rows(path: Path, rows: int, bad: bool) -> None:
+    """A table with defects in known rows; with `bad` in about half of all."""
     r = np.random.default_rng(0)
     words = np.array(["".join(r.choice(list("etaoinshr"), k)) for k in r.integers(2, 10, 2000)], object)
     columns = {
@@ -59,34 +61,50 @@ def make_rows(path: Path, rows: int) -> None:
     columns["i_small"][500:590] = 77
     columns["c100"][600:650] = "bad"
     columns["i_id"][2000:2050] = columns["i_id"][3000:3050]
-    parquet.write_table(pa.table(columns), path)
+    if bad:
+        for name, value in (("f_uniform", 1.5), ("f_gamma", -1), ("i_small", 77), ("c5", "pink"), ("c100", "bad")):
+            columns[name][r.random(rows) < 0.13] = value
+    made = pa.table(columns)
+    (csv.write_csv if path.suffix == ".csv" else parquet.write_table)(made, path)
 
 
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--rows", type=int, default=1_000_000)
+    made.add_argument("--csv", action="store_true", help="a CSV file in place of a Parquet file")
+    made.add_argument("--bad", action="store_true", help="half of the rows break a rule")
     given = made.parse_args()
+    need(given.rounds > 0, "give --rounds of at least 1")
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="checks-", dir=CACHE) as folder:
         work = Path(folder)
-        make_rows(work / "rows.parquet", given.rows)
-        (work / "system.py").write_text(SYSTEM)
-        python = peer_python("pandera-polars", ["pandera[polars]", "pyarrow"])
+        name = "rows.csv" if given.csv else "rows.parquet"
+        apart(make_rows, work / name, given.rows, given.bad)
+        (work / "system.py").write_text(SYSTEM.replace("ROWS", name))
+        polars, pandera = (
+            str(peer_python(peer, packages))
+            for peer, packages in (("polars", ["polars"]), ("pandera-polars", ["pandera[polars]", "pyarrow"]))
+        )
         contenders = {
+            "Polars, by hand": [polars, str(PEERS / "polars_checks.py"), name],
             "`perron check`": [str(PERRON), "check"],
-            "pandera on Polars": [str(python), str(PEERS / "pandera_polars.py"), "rows.parquet"],
+            "pandera on Polars": [pandera, str(PEERS / "pandera_polars.py"), name],
         }
         for command in contenders.values():
             print(run(command, work))
-        times: dict[str, list[float]] = {name: [] for name in contenders}
+        found: dict[str, list[tuple[float, float, float]]] = {label: [] for label in contenders}
         for _ in range(given.rounds):
-            for name, command in contenders.items():
-                times[name].append(timed(command, work))
-    first = median(times["`perron check`"])
-    print(
-        table(["", "seconds", "ratio"], [[n, f"{median(t):.2f}", f"{median(t) / first:.2f}"] for n, t in times.items()])
-    )
-    print(f"\n{given.rows:,} rows; {about()}")
+            for label, command in contenders.items():
+                found[label].append(measure(command, work))
+    floor = [wall for wall, _, _ in found["Polars, by hand"]]
+    rows = []
+    for label, taken in found.items():
+        wall, cpu, memory = (list(column) for column in zip(*taken, strict=True))
+        ratio = median(mine / its for mine, its in zip(wall, floor, strict=True))
+        spread = f"{min(wall):.2f}–{max(wall):.2f}"
+        rows.append([label, f"{median(wall):.2f}", spread, f"{ratio:.2f}", f"{median(cpu):.2f}", f"{max(memory):.0f}"])
+    print(table(["whole process", "median s", "spread s", "× Polars", "CPU s", "peak memory MB"], rows))
+    print(f"\n{given.rows:,} rows, {name}; {about()}; {given.rounds} rounds; load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import http.client
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,26 @@ def sample_rows(data: Path, count: int) -> list[dict[str, Any]]:
         {name: value if name == CATEGORY else float(value) for name, value in row.items() if name != TARGET}
         for row in chosen
     ]
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> None:
+    """Calls a function in a process of its own: a process measured later counts its parent's peak of memory as its own."""
+    child = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    child.start()
+    child.join()
+    need(child.exitcode == 0, f"{function.__name__} failed")
+
+
+def measure(command: Sequence[str], cwd: Path | None = None) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak memory in MB of a whole process."""
+    started = time.perf_counter()
+    child = subprocess.Popen(command, cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert child.stderr is not None
+    said = child.stderr.read()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    need(child.returncode == 0, f"{command[0]} failed: {said.decode()[-500:]}")
+    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
 
 
 def free_port() -> int:

@@ -1,19 +1,19 @@
 """A table's profile as a page, beside skrub's TableReport and beside Polars and DuckDB computing statistics alone.
 
+With --usual also fg-data-profiling (the former ydata-profiling), minimal and full, which takes minutes.
+
 Whole processes, start and imports included, on one Parquet file made here: 24 columns of floats, whole numbers,
 categories of 5 to 50,000 values, dates, text and gaps. Rounds take turns (A B C A B C); figures are medians.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from common import CACHE, PERRON, about, data_option, environment, median, need, parser, peer_python, table
+from common import CACHE, PERRON, about, apart, data_option, measure, median, need, parser, peer_python, table
 from pyarrow import parquet
 
 CHUNK = 250_000
@@ -22,6 +22,12 @@ import sys, pandas
 from skrub import TableReport
 report = TableReport(pandas.read_parquet(sys.argv[1]), verbose=0)
 report.write_html(sys.argv[2])
+"""
+USUAL = """
+import sys, pandas
+from data_profiling import ProfileReport
+frame = pandas.read_parquet(sys.argv[1])
+ProfileReport(frame, title="bench", minimal=sys.argv[3] == "minimal", progress_bar=False).to_file(sys.argv[2])
 """
 POLARS = """
 import sys, polars as pl
@@ -73,9 +79,8 @@ def chunk(rng: np.random.Generator, start: int, rows: int) -> pa.Table:
     )  # fmt: skip
 
 
-def make(rows: int) -> Path:
-    """The file with so many rows, made once and kept."""
-    path = CACHE / "data" / f"orders-{rows}.parquet"
+def make(path: Path, rows: int) -> None:
+    """A file with so many rows; one that is there is kept."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         rng, writer = np.random.default_rng(11), None
@@ -88,28 +93,17 @@ def make(rows: int) -> Path:
             assert writer is not None
             writer.close()
             os.replace(Path(folder) / "new", path)
-    return path
-
-
-def measure(command: list[str]) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and peak memory in MB of a whole process."""
-    started = time.perf_counter()
-    child = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert child.stderr is not None
-    said = child.stderr.read()
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    need(child.returncode == 0, f"{command[0]} failed: {said.decode()[-500:]}")
-    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
 
 
 def main() -> None:
     options = parser(__doc__)
     data_option(options)
     options.add_argument("--rows", type=int, default=1_000_000, help="rows of the made table (default: 1,000,000)")
+    options.add_argument("--usual", action="store_true", help="measure fg-data-profiling too, minimal and full")
     options.add_argument("--no-peers", action="store_true", help="measure Perron alone")
     given = options.parse_args()
-    path = make(given.rows)
+    path = CACHE / "data" / f"orders-{given.rows}.parquet"
+    apart(make, path, given.rows)
     with tempfile.TemporaryDirectory(prefix="profile-", dir=CACHE) as folder:
         page = str(Path(folder) / "page.html")
         commands = {"`perron profile`, to a page": [str(PERRON), "profile", str(path), "-o", page]}
@@ -120,6 +114,10 @@ def main() -> None:
             polars = str(peer_python("polars", ["polars"]))
             duckdb = str(peer_python("duckdb", ["duckdb"]))
             commands["skrub TableReport, to a page"] = [skrub, "-c", SKRUB, str(path), page]
+            if given.usual:
+                usual = str(peer_python("fg-data-profiling", ["fg-data-profiling", "pyarrow"]))
+                commands["fg-data-profiling, minimal"] = [usual, "-c", USUAL, str(path), page, "minimal"]
+                commands["fg-data-profiling, full"] = [usual, "-c", USUAL, str(path), page, "full"]
             commands["Polars, the statistics alone"] = [polars, "-c", POLARS, str(path)]
             commands["DuckDB SUMMARIZE, alone"] = [duckdb, "-c", DUCKDB, str(path)]
         found: dict[str, list[tuple[float, float, float]]] = {label: [] for label in commands}

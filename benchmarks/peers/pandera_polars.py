@@ -1,4 +1,4 @@
-"""The ten checks of benchmarks/checks.py by pandera on Polars: pandera_polars.py TABLE.parquet"""
+"""The ten checks of benchmarks/checks.py by pandera on Polars: pandera_polars.py TABLE.parquet|TABLE.csv"""
 
 import datetime as dt
 import sys
@@ -21,7 +21,9 @@ schema = pa.DataFrameSchema(
         "t_note": C(pl.String, K.str_length(1, 200)),
     }
 )
+path = sys.argv[1]
 try:
-    schema.validate(pl.read_parquet(sys.argv[1]), lazy=True)
+    table = pl.read_csv(path, try_parse_dates=True) if path.endswith(".csv") else pl.read_parquet(path)
+    schema.validate(table, lazy=True)
 except pa.errors.SchemaErrors as error:
     print(error.failure_cases.group_by("column", "check").len().sort("column"))

@@ -6,13 +6,15 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perron.environment import Code
 from perron.errors import LedgerError
-from perron.ledger import CHAMPION, Ledger
 from perron.store import Store, write_atomically
 from perron.system import System
+
+if TYPE_CHECKING:  # SQLAlchemy takes a tenth of a second, and a check needs no ledger
+    from perron.ledger import Ledger
 
 __all__ = ["Project", "Work", "rival_of", "source_path"]
 
@@ -22,7 +24,7 @@ class Project:
     """Where a system lives: its folder, and the ledger and store in the `.perron` folder there."""
 
     folder: Path
-    ledger: Ledger
+    ledger: "Ledger"
     store: Store
 
     @classmethod
@@ -32,6 +34,8 @@ class Project:
         Raises:
             LedgerError: the folder can't be written, or the ledger can't be opened.
         """
+        from perron.ledger import Ledger
+
         home = folder / ".perron"
         ledger = Ledger.at(home, os.environ.get("PERRON_LEDGER"))
         ignore = home / ".gitignore"
@@ -86,6 +90,8 @@ def rival_of(work: Work) -> dict[str, Any] | None:
     A champion that came of the same training is the candidate itself: run again, it must find the
     same rival as the first time.
     """
+    from perron.ledger import CHAMPION
+
     ledger, name = work.project.ledger, work.system.name
     event = ledger.get_alias(name, CHAMPION)
     while event is not None:

@@ -17,7 +17,7 @@ from perron.ledger import BY_GATES, CHAMPION
 from perron.parity import compare
 from perron.project import Work, rival_of, source_path
 from perron.snapshot import read_snapshot, take_snapshot
-from perron.source import open_source
+from perron.source import ReadAhead, open_source
 from perron.split.leaks import find_leaks
 from perron.split.rows import NEITHER, TEST, TRAIN, fold_rows, split_rows
 from perron.train import Fitted, load_fitted, save_fitted, target_of, weight_of
@@ -31,15 +31,9 @@ ROWS_ALONE = 200  # test rows that are also answered one by one
 
 def snapshot(work: Work) -> dict[str, Any]:
     """Reads the source, quarantines bad rows, keeps the good ones."""
-    source = open_source(source_path(work.system, work.project.folder))
-    taken = take_snapshot(
-        source,
-        work.system.schema,
-        work.project.store,
-        work.system.max_bad_share,
-        work.system.checks,
-        work.project.folder,
-    )
+    system, project = work.system, work.project
+    with ReadAhead(open_source(source_path(system, project.folder))) as source:
+        taken = take_snapshot(source, system.schema, project.store, system.max_bad_share, system.checks, project.folder)
     blobs = {"snapshot": taken.digest} | ({"quarantine": taken.quarantine} if taken.quarantine else {})
     _note(work, "snapshot", "out", blobs)
     return {**asdict(taken), "blobs": blobs}

@@ -290,6 +290,32 @@ def test_a_sensitive_column_shows_nothing(tmp_path):
     assert "Secret" not in page_of(made) + json.dumps(made.to_json())
 
 
+def test_what_the_contract_calls_sensitive_is_hidden_in_its_project(tmp_path):
+    (tmp_path / "system.py").write_text(
+        "import perron as pn\nfrom typing import Annotated\n\n\nclass P(pn.Contract):\n"
+        "    name: Annotated[str, pn.Sensitive, pn.Column('full name')]\n    age: Annotated[float, pn.Target]\n\n\n"
+        "system = pn.System('people', P, source='p.csv')\n"
+    )
+    rows = "".join(f"Secret{n}er,{n}\n" for n in range(60))
+    write(tmp_path / "p.csv", "full name,age\n" + rows)
+    shown = perron("profile", "p.csv", "--json", "-o", "p.html", cwd=tmp_path).stdout
+    assert '"sensitive": true' in shown and "Secret" not in shown + (tmp_path / "p.html").read_text()
+    write(tmp_path / "other.csv", "age\n1\n2\n")
+    assert "2 rows, 1 columns" in perron("profile", "other.csv", cwd=tmp_path).stdout
+
+
+def test_a_profile_is_the_same_every_time(tmp_path):
+    """Its quantiles too: more rows than are kept whole, read by two processes."""
+    rng = np.random.default_rng(0)
+    pq.write_table(
+        pa.table({"a": rng.normal(size=30_000), "t": rng.integers(0, 10**9, 30_000).astype("M8[s]")}),
+        tmp_path / "a.parquet",
+    )
+    first, second = (perron("profile", "a.parquet", "--json", "-o", f"{n}.html", cwd=tmp_path).stdout for n in "12")
+    assert first == second
+    assert (tmp_path / "1.html").read_text() == (tmp_path / "2.html").read_text()
+
+
 def test_the_same_source_makes_the_same_findings_and_sample(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table(clean()), path)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import perron
 
@@ -159,6 +161,32 @@ def test_declaring_a_contract_loads_nothing_heavy() -> None:
         & (HEAVY | {"numpy", "msgspec"})
         == set()
     )
+
+
+def test_a_check_of_a_typed_table_loads_neither_pandas_nor_the_ledger(tmp_path: Path) -> None:
+    """Imports were half the time of a check of a million rows; pyarrow loads pandas at the first `pa.array`."""
+    parquet.write_table(
+        pa.table({"x": [1.0, -1.0, None], "k": ["a", "b", "q"], "n": [1, 1, 2]}), tmp_path / "rows.parquet"
+    )
+    checked = f"""
+from typing import Annotated, Literal
+import perron as pn
+from perron import rules
+from perron.check.report import check_source
+from perron.contract import schema_of
+from perron.project import source_path
+from perron.source import ReadAhead, open_source
+
+class Row(pn.Contract):
+    x: Annotated[float, pn.Ge(0), pn.Target]
+    k: Literal["a", "b"]
+    n: int
+
+with ReadAhead(open_source({str(tmp_path / "rows.parquet")!r})) as source:
+    found = check_source(source, schema_of(Row), [rules.unique("n")], name="rows")
+assert found.bad == 2, found
+"""
+    assert loaded_by(checked) & {"pandas", "sqlalchemy"} == set()
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perron.errors import DataError
+from perron.hashes import hash_numbers
 from perron.sketch import DISTINCT_KEPT, TOP_KEPT, Distinct, Moments, TableSketch, Times, TopK, merge
-from perron.sketch.parts import hash_numbers, hash_texts
+from perron.sketch.parts import hash_texts
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 CELLS = st.lists(

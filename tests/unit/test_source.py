@@ -1,6 +1,8 @@
 """Sources: what is read, and the one clear line that says why a file can't be."""
 
 import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from perron.errors import SourceError
-from perron.source import open_source
+from perron.source import ReadAhead, open_source
 
 
 def written(folder: Path, content: str | bytes, name: str = "rows.csv") -> Path:
@@ -182,3 +184,53 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_ending_is_refused_with_those_that_are_known(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, "a,b\n1,2\n", name)
     assert re.search(r"Perron can't read .*; use \.csv", refusal(path))
+
+
+class Numbers:
+    """A source of chunks of one row each, which tells where it was read and that it was closed."""
+
+    def __init__(self, count: int, fails_at: int = -1) -> None:
+        self.names, self.count, self.fails_at = ["x"], count, fails_at
+        self.given, self.threads, self.closed = 0, set[int](), 0
+
+    def chunks(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for number in range(self.count):
+                self.threads.add(threading.get_ident())
+                if number == self.fails_at:
+                    raise SourceError("It went away.")
+                self.given += 1
+                yield pa.record_batch({"x": [number]})
+        finally:
+            self.threads.add(threading.get_ident())
+            self.closed += 1
+
+
+def test_a_source_that_is_read_ahead_gives_the_same_chunks_twice_from_one_other_thread() -> None:
+    source = Numbers(50)
+    with ReadAhead(source) as ahead:
+        assert ahead.names == ["x"]
+        for time in (1, 2):
+            assert [chunk["x"][0].as_py() for chunk in ahead.chunks()] == list(range(50))
+            assert source.closed == time
+    assert threading.get_ident() not in source.threads
+
+
+def test_what_fails_while_reading_ahead_fails_where_the_chunk_was_wanted() -> None:
+    with ReadAhead(Numbers(5, fails_at=3)) as ahead:
+        chunks = ahead.chunks()
+        assert [next(chunks)["x"][0].as_py() for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(SourceError, match="went away"):
+            next(chunks)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_no_more_is_read_ahead_than_may_be_held_and_a_stop_closes_the_source(taken: int) -> None:
+    source = Numbers(1_000)
+    with ReadAhead(source, most_bytes=80) as ahead:  # ten rows of eight bytes
+        if taken:
+            chunks = ahead.chunks()
+            next(chunks)
+            chunks.close()
+    assert source.closed == 1
+    assert source.given <= 12 + taken

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from perron.check import show
+from perron.check.arrays import from_bools, is_valid
 from perron.contract import Schema
 from perron.errors import DataError
 from perron.rules import Rule, parse_expression
@@ -100,7 +101,7 @@ class RuleCheck:
                 self._broken[rule] += int(mask.sum())
                 self._note(rule, chunk, numbers, mask)
                 found.append((rule, mask))
-        kept = chunk if ok.all() else chunk.filter(pa.array(ok))
+        kept = chunk if ok.all() else chunk.filter(from_bools(ok))
         self._good += kept.num_rows
         for rule in self.rules:
             self._add(rule, kept, numbers if ok.all() else numbers[ok])
@@ -132,7 +133,7 @@ class RuleCheck:
             whole = np.ones(kept.num_rows, bool)
             for part in table.columns:
                 if part.null_count:
-                    whole &= np.asarray(part.is_valid())
+                    whole &= is_valid(part.combine_chunks())
             hashes = row_hashes(table)
             self._hashes[rule].append((hashes, numbers) if whole.all() else (hashes[whole], numbers[whole]))
         elif rule.kind == "freshness":

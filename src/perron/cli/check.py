@@ -21,21 +21,24 @@ def check(
     as_json: shared.Json = False,
 ) -> None:
     """Check a table against the contract and the system's rules. Exit code 1 when a rule stops, else 0."""
-    from perron.check.report import check_source, to_junit
-    from perron.cli.counter import Counter
     from perron.project import source_path
-    from perron.source import open_source
-    from perron.store import write_atomically
+    from perron.source import ReadAhead, open_source
     from perron.system import load_system
 
     root = shared.project_folder(folder)
     system = load_system(root / shared.SYSTEM_FILE)
     path = source if source is not None else source_path(system, root)
-    with Counter("rows", quiet=as_json) as counter:
-        checked = check_source(
-            open_source(path), system.schema, system.checks,
-            name=str(source or system.source), folder=root, max_bad_share=system.max_bad_share, progress=counter,
-        )  # fmt: skip
+    with ReadAhead(open_source(path)) as opened:  # while it is read, the judge is loaded
+        from perron.check.report import check_source, to_junit
+        from perron.cli.counter import Counter
+        from perron.store import write_atomically
+
+        shared.resume_collection()
+        with Counter("rows", quiet=as_json) as counter:
+            checked = check_source(
+                opened, system.schema, system.checks,
+                name=str(source or system.source), folder=root, max_bad_share=system.max_bad_share, progress=counter,
+            )  # fmt: skip
     if junit is not None:
         write_atomically(junit, to_junit(checked))
     if as_json:

@@ -25,7 +25,11 @@ def profile(
     ] = None,
     sensitive: Annotated[
         list[str] | None,
-        typer.Option("--sensitive", help="A column that is only counted; may be repeated.", metavar="COLUMN"),
+        typer.Option(
+            "--sensitive",
+            help="A column that is only counted, beside those of the contract; may be repeated.",
+            metavar="COLUMN",
+        ),
     ] = None,
     as_json: shared.Json = False,
 ) -> None:
@@ -33,7 +37,8 @@ def profile(
     from perron.profile import profile as make_profile
     from perron.store import write_atomically
 
-    made = make_profile(source, target=target, against=against, sensitive=sensitive or ())
+    hidden = [*(sensitive or ()), *_declared_sensitive(source)]
+    made = make_profile(source, target=target, against=against, sensitive=hidden)
     if output is not None:
         write_atomically(output, made.to_html())
     if as_json:
@@ -42,6 +47,23 @@ def profile(
     _print(made)
     if output is not None:
         print(f"\n{output}: {output.stat().st_size / 1e6:.2f} MB")
+
+
+def _declared_sensitive(source: str) -> list[str]:
+    """The columns of the source that the contract of the project around the working folder calls `Sensitive`."""
+    from perron.errors import DeclarationError
+    from perron.source import open_source
+
+    try:
+        folder = shared.project_folder(Path())
+    except DeclarationError:  # no project
+        return []
+    from perron.contract import Role
+    from perron.system import load_system
+
+    fields = load_system(folder / shared.SYSTEM_FILE).schema.fields
+    hidden = {name for field in fields if Role.SENSITIVE in field.roles for name in (field.column, field.name)}
+    return [name for name in open_source(source).names if name in hidden] if hidden else []
 
 
 def _print(made: "Profile") -> None:

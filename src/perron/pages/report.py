@@ -100,9 +100,9 @@ def _overview(profile: Profile) -> str:
     if not profile.rows:
         verdict, tone = "The table has no rows.", "medium"
     elif leaks:
-        names = ", ".join(cut(f.column or "", 40) for f in leaks[:4]) + (
-            f" and {len(leaks) - 4} more" if len(leaks) > 4 else ""
-        )
+        listed = [cut(f.column or "", 40) for f in leaks[:4]]
+        last = f"{len(leaks) - 4} more" if len(leaks) > 4 else listed.pop()
+        names = f"{', '.join(listed)} and {last}" if listed else last
         verdict, tone = (
             f"Not fit for training as it is: {names} {'tell' if len(leaks) > 1 else 'tells'} the target.",
             "high",
@@ -562,7 +562,7 @@ _CSS = """
 html { scroll-padding:1rem; -webkit-text-size-adjust:100%; }
 body { background:var(--page); color:var(--text); font:15px/1.5 system-ui,sans-serif; font-variant-numeric:tabular-nums; }
 h1,h2,h3 { line-height:1.25; font-weight:600; }
-h1 { font-size:1.75rem; letter-spacing:-.02em; } h1 .soft { font-weight:400; }
+h1 { font-size:clamp(1.2rem,1rem + 2.2vw,1.75rem); letter-spacing:-.02em; } h1 .soft { font-weight:400; }
 h2 { font-size:1.25rem; letter-spacing:-.01em; margin-bottom:.8rem; } h3 { font-size:1rem; }
 a { color:var(--accent); text-underline-offset:.18em; text-decoration-thickness:1px; }
 a:hover { text-decoration-thickness:2px; }
@@ -610,7 +610,7 @@ figure.card { padding:.8rem 1rem .7rem; } figcaption { display:flex; flex-direct
 svg.chart { display:block; width:100%; fill:var(--bar); stroke:none; border-bottom:1px solid var(--edge); }
 svg.chart .line { fill:none; stroke:var(--accent); stroke-width:2; vector-effect:non-scaling-stroke; stroke-linejoin:round; }
 .axis { display:flex; justify-content:space-between; gap:1rem; font-size:.8rem; color:var(--soft); margin-top:.2rem; }
-.tops { list-style:none; padding:0; font-size:.87rem; } .tops li { display:grid; grid-template-columns:minmax(0,1fr) 38% 3.6rem; gap:.6rem; align-items:center; }
+.tops { list-style:none; padding:0; font-size:.87rem; } .tops .bar { background-color:transparent; } .tops li { display:grid; grid-template-columns:minmax(0,1fr) 38% 3.6rem; gap:.6rem; align-items:center; }
 .tops li > span:first-child { white-space:nowrap; overflow:hidden; text-overflow:ellipsis; }
 svg.map { display:block; margin:0 auto; max-width:100%; height:auto; min-width:20rem; font:11px system-ui,sans-serif; fill:var(--text); }
 svg.map .p { fill:var(--accent); } svg.map .n { fill:var(--other); } svg.map .z { fill:var(--sunk); }

@@ -32,10 +32,11 @@ from typing import Any
 from perron.errors import LedgerError, MissingPackage, NotFound
 
 __all__ = [
-    "IdMaker", "PredictionLog", "Recorded", "find", "iterate", "line", "new_segment_name", "read_segment", "segments",
+    "IdMaker", "PredictionLog", "ROTATE", "Recorded", "find", "iterate", "line", "new_segment_name", "read_segment", "segments",
 ]  # fmt: skip
 
 FORMAT = 1
+ROTATE = ".rotate"  # whoever touches this file in a log's folder asks its writers to begin new segments
 SEGMENT_BYTES = 64 << 20
 ID = re.compile(r"(?P<segment>[0-9a-f]{20})-(?P<number>[0-9a-f]{8,})-[0-9a-f]{8}")
 

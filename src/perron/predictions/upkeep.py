@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from perron.errors import LedgerError
-from perron.predictions import read_segment, segments
+from perron.predictions import ROTATE, read_segment, segments
 from perron.predictions.index import forget_index
 
-__all__ = ["ROTATE", "Compacted", "Forgotten", "ask_to_rotate", "compact", "delete_before", "forget_rows"]
+__all__ = ["Compacted", "Forgotten", "ask_to_rotate", "compact", "delete_before", "forget_rows"]
 
-ROTATE = ".rotate"
 ROTATE_WITHIN_S = 15.0
 GROUP_ROWS = 65_536
 COLUMNS = ("id", "time", "route", "input", "value", "probabilities", "trace", "request", "place", "of")

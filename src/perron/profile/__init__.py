@@ -3,7 +3,7 @@
 import html
 import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from perron.profile.associations import Rows, associate, measure_of
 from perron.profile.difference import compare
 from perron.profile.findings import Finding, find, is_id, moment
 from perron.sketch import ColumnSketch, TableSketch
-from perron.source import Source, open_source
+from perron.source import ReadAhead, Source, open_source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +23,7 @@ __all__ = ["Finding", "Profile", "profile", "profile_of", "sketch_of"]
 
 MOST_ASSOCIATED = 40
 THREADS = 2
+CHUNK_ROWS, CHUNK_CELLS = 16_384, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,25 @@ def sketch_of(
         if name not in opened.names and not missing_ok:
             raise DataError(f"There is no sensitive column {name!r}; {nearest(name, opened.names)}")
     sketch = TableSketch(opened.names, sensitive=sensitive, seed=seed, threads=_threads())
-    for batch in opened.chunks():
-        sketch.update(batch)
+    with ReadAhead(opened) as ahead:
+        for batch in _in_large_chunks(ahead.chunks(), len(opened.names)):
+            sketch.update(batch)
     return sketch
+
+
+def _in_large_chunks(chunks: "Iterable[pa.RecordBatch]", columns: int) -> "Iterator[pa.RecordBatch]":
+    """The same rows in fewer chunks where they have few rows, as those of 10,000 columns have: each costs every column."""
+    import pyarrow as pa
+
+    kept: list[pa.RecordBatch] = []
+    least = min(CHUNK_ROWS, max(1, CHUNK_CELLS // max(1, columns)))
+    for chunk in chunks:
+        kept.append(chunk)
+        if sum(piece.num_rows for piece in kept) >= least:
+            yield from pa.Table.from_batches(kept).combine_chunks().to_batches() if len(kept) > 1 else kept
+            kept = []
+    if kept:
+        yield from pa.Table.from_batches(kept).combine_chunks().to_batches()
 
 
 def _threads() -> int:

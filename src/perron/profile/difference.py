@@ -57,13 +57,10 @@ def _numbers(a: ColumnSketch, b: ColumnSketch) -> tuple[float, float, list[str]]
         return 0.0, 0.0, []
     show = moment if a.kind == "time" else number
     places = sorted({*a.quantiles(list(np.linspace(0, 1, 101))), *b.quantiles(list(np.linspace(0, 1, 101)))})
-    mine = np.asarray(a.quantile_sketch.get_cdf(places, True))
-    theirs = np.asarray(b.quantile_sketch.get_cdf(places, True))
+    mine = a.quantile_sketch.ranks(places)
+    theirs = b.quantile_sketch.ranks(places)
     moved = float(np.abs(mine - theirs).max())
-    error = sum(
-        0.0 if not s.is_estimation_mode() else s.normalized_rank_error(False)
-        for s in (a.quantile_sketch, b.quantile_sketch)
-    )
+    error = a.quantile_sketch.rank_error + b.quantile_sketch.rank_error
     floor = 1.63 * math.sqrt(1 / a.moments.n + 1 / b.moments.n) + error
     changes = []
     if moved > max(floor, LEAST_MOVE):

@@ -21,7 +21,7 @@ from typing import Any
 from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
 from perron.plan import Memory, Plan, TokenPlan
-from perron.predictions.upkeep import ROTATE
+from perron.predictions import ROTATE
 from perron.serve.batching import NEVER, Busy, OnLogFailure, TooLate
 from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Histogram, Registry

@@ -6,16 +6,16 @@
     whole = merge(sketch, another)
     TableSketch.from_bytes(whole.to_bytes())
 
-Needs NumPy, datasketches and msgspec; pyarrow only where Arrow data is given, pandas never. What stays
+Needs NumPy and msgspec; pyarrow only where Arrow data is given, pandas never. What stays
 of the data: the most frequent values, the quantiles' support, extremes, and a bounded sample of rows; of a
 sensitive column nothing but counts.
 
-Within what error a sketch answers (the same after any order of chunks and merges):
+Within what error a sketch answers, after any order of chunks and merges:
 
 - counts, nulls, extremes, zeros, lengths, calendar counts: exact; moments: to rounding
 - distinct: exact up to `DISTINCT_KEPT`, then a standard error of 1.6 %
 - frequent values: exact up to `TOP_KEPT` different ones, then each count is too low by at most `error`
-- quantiles: a rank error of 0.9 % (99 % of the time)
+- quantiles: a rank error of 0.9 % (99 % of the time); the same for the same chunks in the same order
 """
 
 from perron.sketch.column import ColumnSketch

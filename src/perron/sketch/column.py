@@ -8,29 +8,16 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
 
-import datasketches as ds
 import numpy as np
 import numpy.typing as npt
 
-from perron.sketch.parts import (
-    DISTINCT_KEPT,
-    LONGEST_VALUE,
-    NULL_HASH,
-    TOP_KEPT,
-    Distinct,
-    Floats,
-    Hashes,
-    Moments,
-    Times,
-    TopK,
-    hash_numbers,
-    hash_texts,
-)  # fmt: skip
+from perron.hashes import NULL_HASH, Floats, Hashes, hash_numbers
+from perron.sketch.parts import DISTINCT_KEPT, LONGEST_VALUE, TOP_KEPT, Distinct, Moments, Times, TopK, hash_texts
+from perron.sketch.quantiles import Quantiles
 
 __all__ = ["Block", "ColumnSketch", "Kind", "from_numpy", "pack_column", "unpack_column"]
 
 Kind = Literal["empty", "number", "time", "bool", "text", "other"]
-QUANTILE_K = 300  # a rank error of 0.9 %
 LENGTHS = 256  # a text of 255 letters and more counts as one of 255
 MOST_BINS = 30
 
@@ -125,10 +112,6 @@ def _texts(values: npt.NDArray[np.object_]) -> Block:
     )  # fmt: skip
 
 
-def _quantile_sketch() -> Any:
-    return ds.kll_doubles_sketch(QUANTILE_K)
-
-
 @dataclass
 class ColumnSketch:
     """The summary of one column; of a sensitive one only rows, nulls, misfits, non-finite, zeros and negatives."""
@@ -150,7 +133,7 @@ class ColumnSketch:
     moments: Moments = field(default_factory=Moments)
     lengths: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(LENGTHS, np.int64))
     times: Times | None = None
-    quantile_sketch: Any = field(default_factory=_quantile_sketch)
+    quantile_sketch: Quantiles = field(default_factory=Quantiles)
 
     @classmethod
     def sized(cls, name: str, kind: Kind, sensitive: bool, share: float) -> "ColumnSketch":
@@ -200,7 +183,7 @@ class ColumnSketch:
         self.low = float(ordered[0]) if self.low is None else min(self.low, float(ordered[0]))
         self.high = float(ordered[-1]) if self.high is None else max(self.high, float(ordered[-1]))
         self.moments.update(given)
-        self.quantile_sketch.update(ordered)  # DataSketches refuses read-only arrays; the order is all the same to it
+        self.quantile_sketch.update(ordered)
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         kept, counts = self.top.keep(np.diff(np.append(starts, len(ordered))))
         values = ordered[starts[kept]]
@@ -259,13 +242,11 @@ class ColumnSketch:
 
     def quantiles(self, ranks: list[float]) -> list[float]:
         """The values at some ranks from 0 to 1; none where there are no numbers."""
-        if self.quantile_sketch.is_empty():
-            return []
-        return [float(value) for value in self.quantile_sketch.get_quantiles(ranks)]
+        return self.quantile_sketch.quantiles(ranks)
 
     def histogram(self, bins: int = MOST_BINS) -> tuple[list[float], list[float]]:
         """Edges and counts over the middle 98 % of the numbers where the ends lie far off, else over all."""
-        if self.quantile_sketch.is_empty() or self.low is None or self.high is None or self.low == self.high:
+        if not self.quantile_sketch.n or self.low is None or self.high is None or self.low == self.high:
             return [], []
         low, high, bins = self.low, self.high, min(bins, MOST_BINS)
         first, last = self.quantiles([0.01, 0.99])
@@ -274,11 +255,10 @@ class ColumnSketch:
         edges = np.unique(np.linspace(low, high, bins + 1))
         if len(edges) < 3 or not np.isfinite(edges).all():
             return [], []
-        shares = np.asarray(self.quantile_sketch.get_pmf(edges.tolist(), False))[1:]
-        counts = shares[:-1].copy()
+        below = self.quantile_sketch.ranks(edges, inclusive=False)
         if high == self.high:
-            counts[-1] += shares[-1]  # the greatest value itself lies on the last edge
-        return edges.tolist(), (counts * self.moments.n).tolist()
+            below[-1] = 1.0  # the greatest value itself lies on the last edge
+        return edges.tolist(), (np.diff(below) * self.moments.n).tolist()
 
 
 def _copy(sketch: ColumnSketch) -> ColumnSketch:
@@ -290,6 +270,7 @@ _ARRAYS = {"hashes": np.uint64, "counts": np.int64}
 
 def pack_column(c: ColumnSketch) -> dict[str, Any]:
     """The sketch as plain data."""
+    q = c.quantile_sketch
     return {
         "name": c.name, "kind": c.kind, "sensitive": c.sensitive,
         "n": [c.rows, c.nulls, c.misfits, c.nonfinite, c.zeros, c.negatives, c.wholes],
@@ -298,7 +279,7 @@ def pack_column(c: ColumnSketch) -> dict[str, Any]:
         "top": [c.top.size, c.top.error, c.top.hashes.tobytes(), c.top.counts.tolist(), c.top.values.tolist()],
         "moments": [c.moments.n, c.moments.mean, c.moments.m2, c.moments.m3, c.moments.m4],
         "lengths": c.lengths.tolist() if c.lengths.any() else None,
-        "quantiles": None if c.quantile_sketch.is_empty() else c.quantile_sketch.serialize(),
+        "quantiles": [q.k, q.n, q.low, q.high, [level.tobytes() for level in q.levels]] if q.n else None,
         "times": None if c.times is None else [
             c.times.level, c.times.weekdays.tolist(), c.times.hours.tolist(), c.times.months.tolist(),
             c.times.buckets.tolist(), c.times.counts.tolist(),
@@ -318,7 +299,8 @@ def unpack_column(data: dict[str, Any]) -> ColumnSketch:
     if data["lengths"] is not None:
         made.lengths = np.array(data["lengths"], np.int64)
     if data["quantiles"] is not None:
-        made.quantile_sketch = ds.kll_doubles_sketch.deserialize(data["quantiles"])
+        k, n, low, high, levels = data["quantiles"]
+        made.quantile_sketch = Quantiles(k, n, low, high, [np.frombuffer(level, np.float64) for level in levels])
     if data["times"] is not None:
         level, *arrays = data["times"]
         weekdays, hours, months, buckets, counts = (np.array(array, np.int64) for array in arrays)

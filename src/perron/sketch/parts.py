@@ -12,42 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DISTINCT_KEPT", "TOP_KEPT", "Distinct", "Moments", "Times", "TopK", "hash_numbers", "hash_texts", "mix"]
+from perron.hashes import NULL_HASH, Floats, Hashes, mix
 
-Hashes = npt.NDArray[np.uint64]
-Floats = npt.NDArray[np.float64]
+__all__ = ["DISTINCT_KEPT", "TOP_KEPT", "Distinct", "Moments", "Times", "TopK", "hash_texts"]
 
 DISTINCT_KEPT = 4096
 TOP_KEPT = 1024
 LONGEST_VALUE = 120
 PIECE_BYTES = 1 << 17
-NULL_HASH = np.uint64(0x9E3779B97F4A7C15)
 _WEIGHT = np.uint64(0x9FB21C651E98DF25)
 _UNWEIGHT = np.uint64(pow(0x9FB21C651E98DF25, -1, 2**64))
 _powers: list[Hashes] = [np.ones(1, np.uint64), np.ones(1, np.uint64)]
 
 
-def mix(bits: Hashes) -> Hashes:
-    """Each number spread over 64 bits (the finaliser of splitmix64, Steele et al. 2014); a new array."""
-    mixed = bits ^ (bits >> np.uint64(30))
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
-
-
 _LETTERS = mix(np.arange(1, 257, dtype=np.uint64) * NULL_HASH)
-
-
-def hash_numbers(values: Floats, whole: npt.NDArray[np.int64] | None = None) -> Hashes:
-    """A hash per number; 1 and 1.0 share one, and `whole` tells apart what float64 can't."""
-    bits = (values + 0.0).view(np.uint64)  # + 0.0: minus zero is zero
-    if whole is not None and len(whole):
-        wide = np.abs(values) >= 2.0**53
-        if wide.any():
-            bits = np.where(wide, whole.view(np.uint64) ^ np.uint64(0xA5A5A5A5), bits)
-    return mix(bits + NULL_HASH)
 
 
 def hash_texts(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> Hashes:

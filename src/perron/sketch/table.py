@@ -12,20 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from perron.errors import DataError
+from perron.hashes import Hashes, mix
 from perron.sketch.column import Block, ColumnSketch, Kind, from_numpy, pack_column, unpack_column
-from perron.sketch.parts import Hashes, mix
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["FORMAT", "Sample", "TableSketch", "merge"]
 
-FORMAT = 1
+FORMAT = 2  # 1 had the quantiles of DataSketches
 MAGIC = b"perron.sketch\n"
 SAMPLE_ROWS = 5_000
 SAMPLE_CELLS = 1_000_000
 FULL_COLUMNS = 100  # with more columns than these each keeps less
 SLICE_CELLS = 4_000_000
+ROWS_FOR_THREADS = 4_000  # with fewer a column's work is Python's own, for which threads only wait for each other
 _TURN = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -164,7 +165,8 @@ class TableSketch:
             block = block_of(column)
             return block, column.update(block)
 
-        done = (self._pool.map if self._pool else map)(one, self.columns.values())
+        pool = self._pool if rows >= ROWS_FOR_THREADS else None
+        done = (pool.map if pool else map)(one, self.columns.values())
         blocks, row = {}, np.full(rows, self.sample.seed, np.uint64)
         for column, (block, hashes) in zip(self.columns.values(), done, strict=True):
             row = row * _TURN + hashes
@@ -211,7 +213,7 @@ class TableSketch:
         """The sketch that `to_bytes` wrote.
 
         Raises:
-            DataError: it isn't one, is damaged, or is of a newer format.
+            DataError: it isn't one, is damaged, or is of another format.
         """
         head = len(MAGIC) + 6
         if not data.startswith(MAGIC) or len(data) < head:
@@ -219,6 +221,8 @@ class TableSketch:
         version, checksum = struct.unpack("<HI", data[len(MAGIC) : head])
         if version > FORMAT:
             raise DataError(f"This sketch has format {version}, newer than {FORMAT}; update perron.")
+        if version < FORMAT:
+            raise DataError(f"This sketch has format {version}, older than {FORMAT}; make it again from the data.")
         if zlib.crc32(data[head:]) != checksum:
             raise DataError("This sketch is damaged: its checksum doesn't fit; make it again.")
         try:

@@ -29,7 +29,8 @@ class ParquetFile:
         """
         try:
             with parquet.ParquetFile(self.path, pre_buffer=False) as file:  # a pre-buffer keeps all it has read
-                yield from file.iter_batches(CHUNK_ROWS, columns=self.names)
+                # One thread: it is read ahead of the work, and a second one costs a tenth more and gains nothing.
+                yield from file.iter_batches(CHUNK_ROWS, columns=self.names, use_threads=False)
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(f"{self.path} is damaged: {str(error).splitlines()[0]}") from error
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from perron.check.arrays import is_true, is_valid, numbers_of
 from perron.contract import Role, Schema
+from perron.hashes import hash_numbers, mix
 from perron.split.rows import moments_of
 
 __all__ = ["find_leaks", "row_hashes"]
@@ -58,14 +59,16 @@ def row_hashes(table: pa.Table) -> Any:
 
 def _hashes(column: pa.Array) -> Any:
     if pa.types.is_string(column.type):
+        import pandas as pd  # SipHash of texts; a check of numbers alone is spared the import
+
         coded = column.dictionary_encode()
         words = pd.util.hash_array(np.array([*coded.dictionary.to_pylist(), None], dtype=object))
         return words[np.asarray(coded.indices.fill_null(len(words) - 1))]
     if pa.types.is_temporal(column.type):
         column = column.cast(pa.int32() if pa.types.is_date32(column.type) else pa.int64())
-    plain = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
-    hashes = pd.util.hash_array(plain.to_numpy(zero_copy_only=False))
-    return np.where(np.asarray(column.is_valid()), hashes, np.uint64(1)) if column.null_count else hashes
+    plain = is_true(column) if pa.types.is_boolean(column.type) else numbers_of(column)
+    hashes = hash_numbers(plain.astype(np.float64)) if plain.dtype.kind == "f" else mix(plain.astype(np.uint64))
+    return np.where(is_valid(column), hashes, np.uint64(1)) if column.null_count else hashes
 
 
 def _group(name: str, train: pa.Table, test: pa.Table) -> dict[str, Any] | None:

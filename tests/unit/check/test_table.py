@@ -414,6 +414,69 @@ def test_a_data_frame_of_pandas_is_judged_like_the_table_that_it_came_from() -> 
     assert chunk.bad["fault"].to_pylist() == ["x: expected a number ≥ 0; c: expected one of 'a', 'b'"]
 
 
+@given(st.data())
+def test_rows_are_read_the_same_whether_a_neighbour_is_bad_or_none(data: st.DataObject) -> None:
+    """Columns without a fault take a quicker way; it must lead to the same values."""
+    schema = data.draw(schemas())
+    drawn = data.draw(st.lists(rows(schema, complete=True), min_size=1, max_size=4))
+    drawn = [row for row in drawn if not has_empty_text(schema, row)]
+    if not drawn:
+        return
+    alone = TableCheck(schema)(typed(schema, drawn)).good
+    for field, rule, value in breaks(schema.fields):
+        bad = {**drawn[0], field.name: value}
+        if rule != "type" and not has_empty_text(schema, bad):
+            assert TableCheck(schema)(typed(schema, [*drawn, bad])).good.equals(alone)
+
+
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        (pa.array([1, 3], pa.int8()), INT),
+        (pa.array([1, 3], pa.uint64()), INT),
+        (pa.array([1.5, 3.0], pa.float32()), FLOAT),
+        (pa.array([1, 3], pa.int32()), FLOAT),
+        (pa.array([date(2020, 1, 1), date(2021, 1, 1)]), DATE),
+        (pa.array([datetime(2020, 1, 1), datetime(2021, 1, 1)], pa.timestamp("us")), MOMENT),
+        (pa.array([datetime(2020, 1, 1), datetime(2021, 1, 1)], pa.timestamp("us", "Europe/Paris")), MOMENT),
+        (pa.array([datetime(2020, 1, 1), datetime(2021, 1, 1)], pa.timestamp("ns")), MOMENT),
+    ],
+)
+def test_every_typed_column_is_read_alike_with_and_without_a_fault(column: pa.Array, field: Field) -> None:
+    low, high = (parse(field, value) for value in column.to_pylist())
+    whole = TableCheck(house(field))(pa.record_batch({"x": column})).good
+    assert whole.column(0).to_pylist() == [low, high] or field.kind == "datetime"
+    for code, bound, kept in (
+        ("gt", low, slice(1, 2)),
+        ("lt", high, slice(0, 1)),
+        ("le", low, slice(0, 1)),
+        ("ge", high, slice(1, 2)),
+    ):
+        check = TableCheck(house(replace(field, **{code: bound})))
+        assert check(pa.record_batch({"x": column})).good.column(0).equals(whole.column(0)[kept])
+        assert check.report.counts == {("x", code): 1}
+    for code, bound in (("ge", low), ("le", high)):
+        assert TableCheck(house(replace(field, **{code: bound})))(pa.record_batch({"x": column})).good.equals(whole)
+
+
+def test_half_the_rows_bad_in_many_ways_are_told_each_with_its_own_rules() -> None:
+    count = 20_000
+    x = np.arange(count) % 4 - 1.0  # -1, 0, 1, 2, with "a", "bb", "a", "bb"
+    check = TableCheck(
+        house(
+            replace(FLOAT, ge=0),
+            replace(TEXT, name="t", column="t", max_length=1),
+            replace(INT, name="n", column="n", le=0),
+        )
+    )
+    chunk = check(pa.record_batch({"x": x, "t": ["a", "bb"] * (count // 2), "n": (x == 2).astype(np.int64)}))
+    words = ["x: expected a number ≥ 0", "t: expected text at most 1 characters"]
+    words.append(f"{words[1]}; n: expected a whole number ≤ 0")
+    assert chunk.bad["fault"].to_pylist() == words * (count // 4)
+    assert chunk.bad["row"].to_pylist() == [place for place in range(count) if place % 4 != 2]
+    assert check.report.bad == chunk.bad.num_rows == count * 3 // 4
+
+
 def test_a_check_of_no_rows_gives_no_rows(tmp_path: Path) -> None:
     chunk = TableCheck(house(FLOAT, MOMENT_FIELD))(pa.record_batch({"x": text(), "m": text()}))
     assert (chunk.good.num_rows, chunk.bad.num_rows, len(chunk.good_mask)) == (0, 0, 0)
