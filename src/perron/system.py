@@ -50,6 +50,8 @@ class System:
         checks: rules about rows together, made with `perron.rules`.
         sensitive: what the prediction log keeps of `pn.Sensitive` fields: `hash`, a digest with the
             project's secret, by which one person's rows are still known as such, or `drop`, nothing.
+        labels: the labelled table that `perron label import` writes, a Parquet file relative to the folder of
+            system.py; its rows are trained on beside the source's.
 
     Raises:
         DeclarationError: a part that makes no sense, or parts that contradict each other.
@@ -68,6 +70,7 @@ class System:
         max_bad_share: float = 0.05,
         checks: Sequence[Rule] = (),
         sensitive: SensitiveHow = "hash",
+        labels: str | None = None,
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DeclarationError(
@@ -101,6 +104,9 @@ class System:
         if sensitive not in ("hash", "drop"):
             raise DeclarationError(f"sensitive of {name} is {sensitive!r}; use 'hash' or 'drop'.")
         self.sensitive: SensitiveHow = sensitive
+        if labels is not None and (not isinstance(labels, str) or not labels.endswith(".parquet") or "\0" in labels):
+            raise DeclarationError(f"The labels of {name} are {labels!r:.60}; give the path of a Parquet file.")
+        self.labels = labels
         self.features_function: Callable[..., Any] | None = None
         self.model_function: Callable[..., Any] | None = None
 
