@@ -330,6 +330,23 @@ class Ledger:
             text = connection.execute(sa.select(results.c.output).where(results.c.key == key)).scalar()
         return None if text is None else json.loads(text)
 
+    def step_outputs(self, step: str) -> list[dict[str, Any]]:
+        """What a step gave in every run that came through it, newest run first: `run`, `system`, `started`, `status`,
+        `contract`, `code_commit`, `output`."""
+        with self._reader.connect() as connection:
+            found = _rows(
+                connection,
+                sa.select(
+                    runs.c.id.label("run"), runs.c.system, runs.c.started, runs.c.status, runs.c.contract,
+                    runs.c.code_commit, results.c.output,
+                )
+                .join(steps, steps.c.run == runs.c.id)
+                .join(results, results.c.key == steps.c.key)
+                .where(steps.c.name == step, steps.c.status.in_(("done", "cached")))
+                .order_by(runs.c.started.desc(), runs.c.id.desc()),
+            )  # fmt: skip
+        return [{**row, "output": json.loads(row["output"])} for row in found]
+
     def remember(self, key: str, step: str, output: Any, run: str) -> None:
         """Records an output under a key, in place of what was there."""
         with self.transaction() as connection:
@@ -607,6 +624,22 @@ class Ledger:
                 some = ids[start : start + 500]
                 gone += connection.execute(outcomes.delete().where(outcomes.c.prediction.in_(some))).rowcount
         return gone
+
+    def add_outcomes(self, values: Mapping[str, Any]) -> None:
+        """Records several outcomes (prediction → value) in one transaction: all of them or none."""
+        rows = [{"prediction": name, "value": json.dumps(value), "time": now()} for name, value in values.items()]
+        if rows:
+            with self.transaction() as connection:
+                connection.execute(outcomes.insert(), rows)
+
+    def known_outcomes(self) -> dict[str, Any]:
+        """The outcome in force of every prediction that has one."""
+        with self._reader.connect() as connection:
+            newest = sa.select(sa.func.max(outcomes.c.id)).group_by(outcomes.c.prediction)
+            found = connection.execute(
+                sa.select(outcomes.c.prediction, outcomes.c.value).where(outcomes.c.id.in_(newest))
+            )
+            return {row.prediction: json.loads(row.value) for row in found}
 
     def get_outcome(self, prediction: str) -> dict[str, Any] | None:
         """The outcome in force (`value`, `time`), or None."""

@@ -99,6 +99,15 @@ def _is_in_force(work: Work, output: Mapping[str, Any]) -> bool:
     return True
 
 
+def _source_key(work: Work) -> list[str | None]:
+    """The source's bytes and its name, which the snapshot's output tells, and the labels' bytes."""
+    labels = work.system.labels
+    if labels is None:
+        return [source_digest(work), work.system.source, None]
+    path = work.project.folder / labels
+    return [source_digest(work), work.system.source, digest_file(path) if path.is_file() else "missing"]
+
+
 def _rules_key(work: Work) -> Any:
     """The rules, the bytes of what they refer to, and the time by tenths of what freshness allows."""
     key: list[Any] = []
@@ -118,7 +127,7 @@ def _folds_key(work: Work) -> Any:
 
 
 STEPS = (
-    Step("snapshot", lambda w: [source_digest(w), w.system.schema.to_json(), w.system.max_bad_share, _rules_key(w)]),
+    Step("snapshot", lambda w: [*_source_key(w), w.system.schema.to_json(), w.system.max_bad_share, _rules_key(w)]),
     Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
     Step("train", lambda w: [*_rows(w), w.system.schema.to_json(), _functions(w), w.system.params, w.system.seed]),
     Step("evaluate", lambda w: [w.outputs["train"]["digest"], *_rows(w), _folds_key(w)]),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
@@ -16,7 +17,7 @@ from perron.rules import Rule
 from perron.source import Source
 from perron.store import Store
 
-__all__ = ["Snapshot", "read_snapshot", "take_snapshot"]
+__all__ = ["Snapshot", "read_parts", "read_snapshot", "take_snapshot"]
 
 
 @dataclass(frozen=True)
@@ -117,3 +118,15 @@ def read_snapshot(store: Store, digest: str) -> pa.Table:
         LedgerError: the store doesn't have it.
     """
     return parquet.read_table(store.get(digest))
+
+
+def read_parts(store: Store, snapshot: str, split: str) -> tuple[pa.Table, pa.Table]:
+    """The train rows and the test rows of a snapshot, by the digest of its split.
+
+    Raises:
+        LedgerError: the store doesn't have one of the two.
+    """
+    table = read_snapshot(store, snapshot)
+    packed = np.frombuffer(store.get(split).read_bytes(), np.uint8)
+    is_train, is_test = np.unpackbits(packed.reshape(2, -1), axis=1, count=table.num_rows).astype(bool)
+    return table.filter(pa.array(is_train)), table.filter(pa.array(is_test))

@@ -13,11 +13,13 @@ from perron.evaluate import baseline as naive
 from perron.evaluate import evaluate as score
 from perron.export import export_graph
 from perron.gates import judge_gate
+from perron.labels.table import WithLabels
 from perron.ledger import BY_GATES, CHAMPION
 from perron.parity import compare
+from perron.pipeline import source_digest
 from perron.project import Work, rival_of, source_path
-from perron.snapshot import read_snapshot, take_snapshot
-from perron.source import ReadAhead, open_source
+from perron.snapshot import read_parts, read_snapshot, take_snapshot
+from perron.source import ReadAhead, Source, open_source
 from perron.split.leaks import find_leaks
 from perron.split.rows import NEITHER, TEST, TRAIN, fold_rows, split_rows
 from perron.train import Fitted, load_fitted, save_fitted, target_of, weight_of
@@ -32,11 +34,20 @@ ROWS_ALONE = 200  # test rows that are also answered one by one
 def snapshot(work: Work) -> dict[str, Any]:
     """Reads the source, quarantines bad rows, keeps the good ones."""
     system, project = work.system, work.project
-    with ReadAhead(open_source(source_path(system, project.folder))) as source:
+    opened: Source = open_source(source_path(system, project.folder))
+    if system.labels is not None:
+        opened = WithLabels(opened, open_source(project.folder / system.labels), system.schema)
+    with ReadAhead(opened) as source:
         taken = take_snapshot(source, system.schema, project.store, system.max_bad_share, system.checks, project.folder)
     blobs = {"snapshot": taken.digest} | ({"quarantine": taken.quarantine} if taken.quarantine else {})
     _note(work, "snapshot", "out", blobs)
-    return {**asdict(taken), "blobs": blobs}
+    return {
+        **asdict(taken),
+        "source": work.system.source,
+        "source_digest": source_digest(work),
+        "labels": work.system.labels,
+        "blobs": blobs,
+    }
 
 
 def split(work: Work) -> dict[str, Any]:
@@ -251,11 +262,7 @@ def register(work: Work) -> dict[str, Any]:
 
 def _parts(work: Work) -> tuple[pa.Table, pa.Table]:
     """The train rows and the test rows."""
-    store = work.project.store
-    table = read_snapshot(store, work.outputs["snapshot"]["digest"])
-    packed = np.frombuffer(store.get(work.outputs["split"]["digest"]).read_bytes(), np.uint8)
-    is_train, is_test = np.unpackbits(packed.reshape(2, -1), axis=1, count=table.num_rows).astype(bool)
-    return table.filter(pa.array(is_train)), table.filter(pa.array(is_test))
+    return read_parts(work.project.store, work.outputs["snapshot"]["digest"], work.outputs["split"]["digest"])
 
 
 def _fitted(work: Work) -> Fitted:

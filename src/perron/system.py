@@ -53,6 +53,8 @@ class System:
             the champion at once.
         sensitive: what the prediction log keeps of `pn.Sensitive` fields: `hash`, a digest with the
             project's secret, by which one person's rows are still known as such, or `drop`, nothing.
+        labels: the labelled table that `perron label import` writes, a Parquet file relative to the folder of
+            system.py; its rows are trained on beside the source's.
 
     Raises:
         DeclarationError: a part that makes no sense, or parts that contradict each other.
@@ -72,6 +74,7 @@ class System:
         checks: Sequence[Rule] = (),
         sensitive: SensitiveHow = "hash",
         rollout: Rollout | None = None,
+        labels: str | None = None,
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DeclarationError(
@@ -114,6 +117,9 @@ class System:
         if sensitive not in ("hash", "drop"):
             raise DeclarationError(f"sensitive of {name} is {sensitive!r}; use 'hash' or 'drop'.")
         self.sensitive: SensitiveHow = sensitive
+        if labels is not None and (not isinstance(labels, str) or not labels.endswith(".parquet") or "\0" in labels):
+            raise DeclarationError(f"The labels of {name} are {labels!r:.60}; give the path of a Parquet file.")
+        self.labels = labels
         self.features_function: Callable[..., Any] | None = None
         self.model_function: Callable[..., Any] | None = None
 

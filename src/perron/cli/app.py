@@ -1,16 +1,17 @@
 """The verbs and their order in `perron --help`, grouped by the ten components."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from perron.cli import (
     check,
+    data,
     demo,
     deploy,
     forget,
     init,
+    label,
     log,
     models,
     outcome,
@@ -20,6 +21,7 @@ from perron.cli import (
     run,
     runs,
     serve,
+    shared,
     token,
     trace,
 )
@@ -27,27 +29,9 @@ from perron.cli import (
 __all__ = ["app"]
 
 
-class _Grouped(TyperGroup):
-    """Lists the verbs by their group, each with its whole first sentence.
-
-    Plain text on purpose: the boxes of rich take longer to load than everything else that help needs.
-    """
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            assert command is not None
-            first, _, _ = (command.help or "").partition("\n\n")
-            groups.setdefault(str(getattr(command, "rich_help_panel", "")), []).append((name, " ".join(first.split())))
-        for title, rows in groups.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
-
-
 app = typer.Typer(
     name="perron",
-    cls=_Grouped,
+    cls=shared.Grouped,
     help="Declare a machine learning system once; everything else is derived from it and stays in step.",
     no_args_is_help=True,
     add_completion=False,
@@ -78,6 +62,8 @@ app.command("demo", rich_help_panel="Begin")(demo.demo)
 app.command("init", rich_help_panel="Begin")(init.init)
 app.command("profile", rich_help_panel="Data, training, pipeline")(profile.profile)
 app.command("check", rich_help_panel="Data, training, pipeline")(check.check)
+app.add_typer(data.app, name="data", rich_help_panel="Data, training, pipeline")
+app.add_typer(label.app, name="label", rich_help_panel="Data, training, pipeline")
 app.command("run", rich_help_panel="Data, training, pipeline")(run.run)
 app.command("runs", rich_help_panel="Data, training, pipeline")(runs.runs)
 app.command("models", rich_help_panel="Data, training, pipeline")(models.models)

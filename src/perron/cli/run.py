@@ -11,6 +11,7 @@ __all__ = ["run"]
 
 def run(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
     """Run the pipeline: snapshot, split, train, evaluate, gates, bundle, register. What is done already is not done again."""
+    from perron.catalog.sheet import keep_sheet
     from perron.cli.progress import Progress
     from perron.pipeline import run_pipeline
 
@@ -21,6 +22,7 @@ def run(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
         shared.print_json(result.to_json())
     else:
         _print(result.to_json(), project.store.path)
+    keep_sheet(project, system.name)
     if result.status == "refused":
         raise typer.Exit(REFUSED)
 

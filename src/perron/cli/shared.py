@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from perron.errors import DeclarationError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from perron.system import System
 
 __all__ = [
+    "Grouped",
     "demand_known",
     "error_line",
     "memory_of",
@@ -31,6 +33,7 @@ __all__ = [
     "serving_words",
     "show",
     "the_model",
+    "write_file",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -38,6 +41,29 @@ Folder = Annotated[
     Path, typer.Option("--project", "-C", help="The project's folder, or one below it.", metavar="FOLDER")
 ]
 SYSTEM_FILE = "system.py"
+
+
+class Grouped(TyperGroup):
+    """Lists the verbs by their group, each with its whole first sentence.
+
+    Plain text on purpose: the boxes of rich take longer to load than everything else that help needs.
+    """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            assert command is not None
+            first, _, _ = (command.help or "").partition("\n\n")
+            groups.setdefault(_title(command), []).append((name, " ".join(first.split())))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _title(command: Any) -> str:
+    panel = getattr(command, "rich_help_panel", None)
+    return panel if isinstance(panel, str) else "Commands"
 
 
 def project_folder(start: Path) -> Path:
@@ -171,6 +197,21 @@ def show(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a file that an option named, whole or not at all.
+
+    Raises:
+        SourceError: it can't be written.
+    """
+    from perron.errors import SourceError
+    from perron.store import write_atomically
+
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise SourceError(f"Can't write {path}: {error.strerror}.") from error
 
 
 def error_line(text: str) -> None:
