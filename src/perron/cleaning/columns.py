@@ -142,8 +142,8 @@ def _of_length_one(xp: Any, rows: Any) -> Any:
     """Rows (n, k) of whole numbers divided by their length; a row of zeros stays so.
 
     The sum of squares of whole numbers is exact below 2^53, in whatever order it is taken, and the square
-    root and the quotient are rounded correctly: both worlds have the same bits, and no tree's threshold
-    is crossed. It takes a text of hundreds of thousands of words to go beyond, where only last bits differ.
+    root and the quotient are rounded correctly: both worlds have the same bits, and no tree's threshold is
+    crossed. A text goes beyond that when it repeats words some ten thousand times; then last bits may differ.
     """
     length = xp.sqrt(xp.sum(rows * rows, axis=1, keepdims=True))
     return rows / xp.where(length == 0.0, xp.asarray(1.0), length)

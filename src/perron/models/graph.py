@@ -67,7 +67,7 @@ Predict = Callable[[Any, Table], Result]
 F = TypeVar("F")
 
 _ADAPTERS = {
-    "sklearn": ("preprocess", "encoders", "compose", "trees", "linear", "neural", "simple", "meta"),
+    "sklearn": ("preprocess", "encoders", "vectorizers", "compose", "trees", "linear", "neural", "simple", "meta"),
     "lightgbm": ("lightgbm",),
 }
 _TRANSFORMS: dict[type, Transform] = {}

@@ -17,9 +17,9 @@ from onnx import ModelProto, TensorProto, helper
 from spox import Var
 
 from perron.cleaning.words import WORD
-from perron.models.ops import integers, number
+from perron.models.ops import as_number, integers, number
 
-__all__ = ["counted", "hashed", "replaced"]
+__all__ = ["count_hashes", "count_terms", "counted", "hashed", "replaced"]
 
 
 def replaced(text: ndx.Array, kept: Sequence[str], other: str) -> ndx.Array:
@@ -29,7 +29,22 @@ def replaced(text: ndx.Array, kept: Sequence[str], other: str) -> ndx.Array:
 
 
 def counted(text: ndx.Array, terms: Sequence[str]) -> ndx.Array:
-    """How often each text (n,) has each of the terms: (n, k) float64. Counted in float32, exact up to 2^24."""
+    """How often each text (n,) has each of the terms: (n, k) float64."""
+    return ndx.asarray(count_terms(text.unwrap_spox(), terms))
+
+
+def hashed(text: ndx.Array, columns: int) -> ndx.Array:
+    """How often each text (n,) has the words of each column, with the words' signs: (n, columns) float64."""
+    return ndx.asarray(count_hashes(text.unwrap_spox(), columns))
+
+
+def count_terms(text: Var, terms: Sequence[str], word: str = WORD, *, lower: bool = True) -> Var:
+    """How often each text (n,) has each of the terms, words with a space between: (n, k) float64.
+
+    Args:
+        word: what a word is, as RE2 reads it; the longest match counts. A word has no space.
+        lower: reads A to Z as a to z.
+    """
     by_length: dict[int, list[str]] = {}
     for term in terms:
         by_length.setdefault(term.count(" ") + 1, []).append(term)
@@ -53,37 +68,43 @@ def counted(text: ndx.Array, terms: Sequence[str]) -> ndx.Array:
         )
         return op.reshape(found, integers([len(terms)]))
 
-    return ndx.astype(_by_text(text, count), ndx.float64)
+    # Counted in float32, which is exact up to 2^24.
+    return as_number(_by_text(text, count, word, lower))
 
 
-def hashed(text: ndx.Array, columns: int) -> ndx.Array:
-    """How often each text (n,) has the words of each column, with the words' signs: (n, columns) float64."""
+def count_hashes(text: Var, columns: int, word: str = WORD, *, lower: bool = True, signed: bool = True) -> Var:
+    """How often each text (n,) has the words that MurmurHash3 puts into each column: (n, columns) float64.
+
+    Args:
+        word, lower: as in `count_terms`.
+        signed: counts a word down where its hash is negative.
+    """
 
     def count(words: Var) -> Var:
         code = op.cast(_murmur(words), to=np.int64)
-        sign = op.where(op.less(code, integers(0)), number(-1.0), number(1.0))
+        sign = op.where(op.less(code, integers(0)), number(-1.0 if signed else 1.0), number(1.0))
         place = op.mod(op.abs(code), integers(columns))
         return op.scatter_elements(number(np.zeros(columns)), place, sign, axis=0, reduction="add")
 
-    return _by_text(text, count)
+    return _by_text(text, count, word, lower)
 
 
-def _by_text(text: ndx.Array, count: Callable[[Var], Var]) -> ndx.Array:
+def _by_text(text: Var, count: Callable[[Var], Var], word: str, lower: bool) -> Var:
     """`count` of each text's words (d,), as rows (n, k)."""
-    given = text.unwrap_spox()
 
     def step(place: Var, going: Var) -> list[Var]:
-        one = op.reshape(op.gather(given, place), integers([1]))
-        # The locale "C" is on every machine, and knows no letters but those of ASCII.
-        small = op.string_normalizer(one, case_change_action="LOWER", is_case_sensitive=1, locale="C")
-        return [going, count(op.reshape(_tokenize(small), integers([-1])))]
+        one = op.reshape(op.gather(text, place), integers([1]))
+        if lower:
+            # The locale "C" is on every machine, and knows no letters but those of ASCII.
+            one = op.string_normalizer(one, case_change_action="LOWER", is_case_sensitive=1, locale="C")
+        return [going, count(op.reshape(_tokenize(one, word), integers([-1])))]
 
-    (rows,) = op.loop(op.shape(given), op.const(np.array([True])), [], body=step)
-    return ndx.asarray(rows)
+    (rows,) = op.loop(op.shape(text), op.const(np.array([True])), [], body=step)
+    return rows
 
 
-def _tokenize(text: Var) -> Var:
-    how = {"mark": 0, "mincharnum": 1, "pad_value": "", "tokenexp": WORD}
+def _tokenize(text: Var, word: str) -> Var:
+    how = {"mark": 0, "mincharnum": 1, "pad_value": "", "tokenexp": word}
     return spox.inline(_alone("Tokenizer", how, TensorProto.STRING, [None, None]))(x=text)["y"]
 
 
