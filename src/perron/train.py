@@ -82,7 +82,10 @@ def train(system: System, table: pa.Table) -> Fitted:
         if len(classes) < 2:
             raise DataError(f"Every train row has the class {classes[0]!r}; bring rows of another class.")
     models = importlib.import_module("perron.models.sklearn")
-    cleaners = fit(system.cleaning, given_columns(system.schema, tensors.from_table(system.schema, table), np))
+    cleaners: tuple[Cleaner, ...] = ()
+    if system.cleaning:
+        raw = tensors.from_table(system.schema, table)
+        cleaners = fit(system.cleaning, given_columns(system.schema, raw, np))
     unfitted = Fitted(system.schema, system.features_function, None, classes, cleaners)
     frame, weight = unfitted.frame(table), weight_of(system.schema, table)
     if not frame.notna().to_numpy().any():

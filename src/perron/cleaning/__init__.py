@@ -240,7 +240,7 @@ def date_parts(field: str, parts: Iterable[str], *, cyclic: bool = False) -> Dat
     if not chosen:
         raise DeclarationError(f"{name} has no part; {nearest('', PARTS)}")
     for place, part in enumerate(chosen):
-        if part not in PARTS:
+        if not isinstance(part, str) or part not in PARTS:
             raise DeclarationError(f"{name} has the part {part!r}; {nearest(str(part), PARTS)}")
         if part in chosen[:place]:
             raise DeclarationError(f"{name} has the part {part!r} twice; remove one.")

@@ -174,7 +174,7 @@ def _imputed(one: Impute, column: Any) -> str | float:
         values, counts = np.unique(present, return_counts=True)
         found: str | float = values[counts.argmax()]
         return found if isinstance(found, str) else float(found)
-    return float(np.median(present) if one.how == "median" else math.fsum(present) / len(present))
+    return float(np.median(present) if one.how == "median" else math.fsum(present / len(present)))
 
 
 def _plain(value: Value) -> str | float:
@@ -201,8 +201,9 @@ def _bounds(one: Clip, column: Any) -> dict[str, Any]:
 
 def _frequent(one: GroupRare, column: Any) -> list[str | float]:
     counts = Counter(_present(column).tolist())
-    enough = one.min_share * counts.total()
-    ranked = sorted((-count, value) for value, count in counts.items() if count >= enough)
+    total = counts.total()
+    # A quotient: 0.07 * 100 is more than 7.
+    ranked = sorted((-count, value) for value, count in counts.items() if count / total >= one.min_share)
     return sorted(value for _, value in ranked[: one.most])
 
 

@@ -150,6 +150,16 @@ def test_equally_frequent_categories_are_ranked_by_name_and_a_share_is_of_the_ro
     ]
 
 
+def test_a_share_that_is_just_met_is_met() -> None:
+    text = np.array(["a"] * 93 + ["b"] * 7, object)
+    rows = {name: np.resize(array, 100) for name, array in RAW.items()} | {"t": text}
+    assert state(cleaning.group_rare("t", min_share=0.07), rows) == {"kept": ["a", "b"]}
+
+
+def test_the_mean_of_huge_numbers_is_finite() -> None:
+    assert state(cleaning.impute("x", "mean"), RAW | {"x": np.full(4, 1.5e308)}) == {"value": 1.5e308}
+
+
 def test_declarations_are_applied_in_their_order() -> None:
     first, then = cleaning.impute("x", "mean"), cleaning.clip("x", at_most=2.5)
     assert made(first, then)["x"].tolist() == [1.0, 2.5, 2.0, 2.5]

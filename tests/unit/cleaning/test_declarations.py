@@ -73,6 +73,7 @@ def test_declarations_that_fit_are_kept_in_order() -> None:
         (lambda: cleaning.date_parts("day", "month"), "has the parts 'month'; give them in a tuple"),
         (lambda: cleaning.date_parts("day", ()), "has no part; known: day, day_of_year"),
         (lambda: cleaning.date_parts("day", ("monat",)), "has the part 'monat'; did you mean 'month'?"),
+        (lambda: cleaning.date_parts("day", [["month"]]), "has the part ['month']; "),
         (lambda: cleaning.date_parts("day", ("day", "day")), "has the part 'day' twice"),
         (lambda: cleaning.date_parts("day", ("year",), cyclic=True), "none of its parts comes round again"),
         (lambda: cleaning.tf_idf("title", most=0), "cleaning.tf_idf('title') has most=0; give a whole number from 1 to 50,000"),
