@@ -38,8 +38,8 @@ def export_graph(fitted: Fitted) -> bytes:
             fitted.features,
             ndx,
             lambda codes: ndx.astype(codes, ndx.utf8),
-            fitted.cleaners,
-            texts,
+            cleaners=fitted.cleaners,
+            texts=texts,
         )
     except FeatureError as error:
         raise FeatureError(f"{error} (it runs in training, but can't be traced into the graph)") from error

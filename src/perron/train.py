@@ -36,7 +36,7 @@ class Fitted:
     def frame(self, table: pa.Table) -> Any:
         """The model's columns of checked rows, as the pipeline takes them."""
         raw = tensors.from_table(self.schema, table)
-        return frame_of(columns(self.schema, raw, self.features, np, _as_text, self.cleaners))
+        return frame_of(columns(self.schema, raw, self.features, np, _as_text, cleaners=self.cleaners))
 
     def predict(self, table: pa.Table) -> tuple[Any, Any | None]:
         """Values (n,) (labels in a classification) and probabilities (n, k) where the model has them."""
@@ -86,7 +86,7 @@ def train(system: System, table: pa.Table) -> Fitted:
     if system.cleaning:
         raw = tensors.from_table(system.schema, table)
         cleaners = fit(system.cleaning, given_columns(system.schema, raw, np))
-    unfitted = Fitted(system.schema, system.features_function, None, classes, cleaners)
+    unfitted = Fitted(system.schema, system.features_function, None, classes, cleaners=cleaners)
     frame, weight = unfitted.frame(table), weight_of(system.schema, table)
     if not frame.notna().to_numpy().any():
         raise ModelError("Every value in the train rows is missing; look at the source and the features function.")
