@@ -27,11 +27,20 @@ def export_graph(fitted: Fitted) -> bytes:
     import ndonnx as ndx  # not at the top: half a second that only this step needs
 
     graph = importlib.import_module("perron.models.graph")
+    texts: Any = importlib.import_module("perron.models.text")
     inputs = {
         field.name: ndx.argument(shape=("N",), dtype=_dtype(ndx, raw_dtype(field))) for field in fitted.schema.features
     }
     try:
-        made = columns(fitted.schema, inputs, fitted.features, ndx, lambda codes: ndx.astype(codes, ndx.utf8))
+        made = columns(
+            fitted.schema,
+            inputs,
+            fitted.features,
+            ndx,
+            lambda codes: ndx.astype(codes, ndx.utf8),
+            cleaners=fitted.cleaners,
+            texts=texts,
+        )
     except FeatureError as error:
         raise FeatureError(f"{error} (it runs in training, but can't be traced into the graph)") from error
     try:

@@ -1,52 +1,80 @@
 """Raw arrays of a contract's fields in; the columns that the model sees out, in NumPy and in the graph by the same code.
 
 A column is float64 with NaN for a missing value, or text. The raw arrays are what the graph is fed
-(`perron.tensors`). Dates become calendar parts: a model of trees can't extrapolate the date itself.
+(`perron.tensors`). They are cleaned as declared; then dates become calendar parts, since a model of trees
+can't extrapolate the date itself, and the user's features are made of the cleaned columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from perron.cleaning import words as numpy_texts
+from perron.cleaning.calendar import calendar
+from perron.cleaning.columns import Cleaner, Texts, Vectors, clean, stand_ins
 from perron.contract import Schema
 from perron.errors import FeatureError
-from perron.tensors import DAY_S, NULL_TEXT, raw_dtype
+from perron.tensors import NULL_TEXT, raw_dtype
 
-__all__ = ["Features", "columns"]
+__all__ = ["Features", "columns", "given_columns"]
+
+CALENDAR = {"date": ("month", "day", "weekday"), "datetime": ("month", "day", "weekday", "hour")}
 
 Features = Callable[[Any, Any], Any]
 
 
+def given_columns(schema: Schema, raw: Mapping[str, Any], xp: Any) -> dict[str, Any]:
+    """The fields as columns by name, before anything is done to them: float64 with NaN for missing, or text."""
+    return {
+        field.name: _guarded(
+            raw[field.name] if raw_dtype(field) == "string" else xp.astype(raw[field.name], xp.float64)
+        )
+        for field in schema.features
+    }
+
+
 def columns(
-    schema: Schema, raw: dict[str, Any], function: Features | None, xp: Any, to_text: Callable[[Any], Any]
+    schema: Schema,
+    raw: dict[str, Any],
+    function: Features | None,
+    xp: Any,
+    to_text: Callable[[Any], Any],
+    cleaners: Sequence[Cleaner] = (),
+    texts: Texts = numpy_texts,
 ) -> dict[str, Any]:
-    """The model's columns by name: one per field (calendar parts per date), then the user's features.
+    """The model's columns by name: one per field, or what stands for it (calendar parts per date), then the user's features.
 
     Args:
         raw: arrays (n,) by field, as `tensors.from_table` gives them, or the graph's own.
         function: the user's `features(xp, c)`, or None.
         xp: NumPy, or the tracer.
         to_text: turns whole numbers into text (the categories of numeric codes), in the same world as `xp`.
+        cleaners: the declared cleaning, fitted.
+        texts: what cleaning does to texts, in the same world as `xp`.
 
     Raises:
         FeatureError: the function fails, or gives something else than a dict of arrays (n,).
     """
+    given = given_columns(schema, raw, xp)
+    changed, added = clean(cleaners, given, xp, texts)
+    given |= {name: _guarded(array) for name, array in changed.items()}
     made: dict[str, Any] = {}
-    given: dict[str, Any] = {}
     for field in schema.features:
-        array = raw[field.name]
-        is_text = raw_dtype(field) == "string"
-        given[field.name] = _guarded(array if is_text else xp.astype(array, xp.float64))
-        if field.kind in ("date", "datetime"):
-            made.update(
-                {f"{field.name}.{part}": value for part, value in _calendar(xp, given[field.name], field.kind).items()}
-            )
+        stands = stand_ins(cleaners, field.name, given[field.name], xp, texts)
+        if stands is not None:
+            made |= stands
+        elif field.kind in CALENDAR:
+            parts = calendar(xp, given[field.name], CALENDAR[field.kind])
+            made |= {f"{field.name}.{part}": value for part, value in parts.items()}
         elif field.is_numeric_category:
-            made[field.name] = _codes_as_text(xp, array, field.optional, to_text)
+            is_changed = field.name in changed
+            codes = changed[field.name] if is_changed else raw[field.name]
+            made[field.name] = _codes_as_text(xp, codes, is_changed or field.optional, to_text)
         else:
             made[field.name] = given[field.name]
+    made |= added
     if function is not None:
         made.update(_user_columns(function, xp, given, made))
     return made
@@ -68,31 +96,6 @@ def _codes_as_text(xp: Any, array: Any, optional: bool, to_text: Callable[[Any],
     return xp.where(missing, xp.asarray(NULL_TEXT), text)
 
 
-def _calendar(xp: Any, seconds: Any, kind: str) -> dict[str, Any]:
-    """Month, day of the month, day of the week (Monday is 0) and, of a datetime, the hour; NaN stays NaN.
-
-    The civil calendar from a count of days: Howard Hinnant, "chrono-Compatible Low-Level Date
-    Algorithms", days_from_civil and its inverse.
-    """
-    days = xp.floor(seconds / DAY_S)
-    shifted = days + 719_468.0
-    era = xp.floor(shifted / 146_097.0)
-    of_era = shifted - era * 146_097.0
-    year = xp.floor(
-        (of_era - xp.floor(of_era / 1460.0) + xp.floor(of_era / 36_524.0) - xp.floor(of_era / 146_096.0)) / 365.0
-    )
-    of_year = of_era - (365.0 * year + xp.floor(year / 4.0) - xp.floor(year / 100.0))
-    month_from_march = xp.floor((5.0 * of_year + 2.0) / 153.0)
-    parts = {
-        "month": xp.where(month_from_march < 10.0, month_from_march + 3.0, month_from_march - 9.0),
-        "day": of_year - xp.floor((153.0 * month_from_march + 2.0) / 5.0) + 1.0,
-        "weekday": (days + 3.0) - 7.0 * xp.floor((days + 3.0) / 7.0),
-    }
-    if kind == "datetime":
-        parts["hour"] = xp.floor((seconds - days * DAY_S) / 3600.0)
-    return parts
-
-
 def _user_columns(function: Features, xp: Any, given: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     try:
         with np.errstate(all="ignore"):  # a division by zero is infinite in the graph too, without a word
@@ -109,8 +112,9 @@ def _user_columns(function: Features, xp: Any, given: dict[str, Any], made: dict
         ) from error
     if not isinstance(derived, dict) or not all(isinstance(name, str) for name in derived):
         raise FeatureError(f"The features function gave {type(derived).__name__}; it must give a dict of name → array.")
+    taken = {*made, *given, *(name for one in made.values() if isinstance(one, Vectors) for name in one.names)}
     for name, array in derived.items():
-        if name in made or name in given:
+        if name in taken:
             raise FeatureError(
                 f"The features function gives {name!r}, which the contract has already; choose another name."
             )

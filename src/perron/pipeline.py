@@ -126,10 +126,16 @@ def _folds_key(work: Work) -> Any:
     return [work.system.split, work.outputs["train"]["key"]] if work.system.split.folds else None
 
 
+def _training(work: Work) -> list[Any]:
+    """What of the system decides, beside the rows and the contract, what is fitted on them."""
+    system = work.system
+    return [_functions(work), system.params, system.seed, system.cleaning]
+
+
 STEPS = (
     Step("snapshot", lambda w: [*_source_key(w), w.system.schema.to_json(), w.system.max_bad_share, _rules_key(w)]),
     Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
-    Step("train", lambda w: [*_rows(w), w.system.schema.to_json(), _functions(w), w.system.params, w.system.seed]),
+    Step("train", lambda w: [*_rows(w), w.system.schema.to_json(), *_training(w)]),
     Step("evaluate", lambda w: [w.outputs["train"]["digest"], *_rows(w), _folds_key(w)]),
     Step("gates", lambda w: [w.outputs["evaluate"], *_rows(w), w.system.gates, _champion_key(w)]),
     Step(

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from perron.cleaning import Cleaning, check_cleaning
 from perron.contract import Contract, Role, Schema, SensitiveHow, schema_of
 from perron.errors import DeclarationError, PerronError, nearest
 from perron.gates import Gate
@@ -49,6 +50,7 @@ class System:
         seed: for everything in training that is left to chance.
         max_bad_share: the share of rows that may break the contract before a run stops.
         checks: rules about rows together, made with `perron.rules`.
+        cleaning: what is done to columns before the model sees them, made with `perron.cleaning`.
         rollout: how a version that passed its gates meets requests, made with `perron.rollout`; None: it becomes
             the champion at once.
         sensitive: what the prediction log keeps of `pn.Sensitive` fields: `hash`, a digest with the
@@ -72,6 +74,7 @@ class System:
         seed: int = 0,
         max_bad_share: float = 0.05,
         checks: Sequence[Rule] = (),
+        cleaning: Sequence[Cleaning] = (),
         sensitive: SensitiveHow = "hash",
         rollout: Rollout | None = None,
         labels: str | None = None,
@@ -105,6 +108,7 @@ class System:
             check_rule(rule, self.schema)
             if rule.name in [other.name for other in self.checks[:place]]:
                 raise DeclarationError(f"{name} has the check {rule.name!r} twice; remove one.")
+        self.cleaning = check_cleaning(cleaning, self.schema)
         if rollout is not None:
             if not isinstance(rollout, Rollout):
                 raise DeclarationError(f"The rollout of {name} is {rollout!r:.60}; make it with perron.rollout.")

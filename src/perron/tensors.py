@@ -11,7 +11,7 @@ from perron.contract import Field, Schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DAY_S", "NULL_TEXT", "RowPacker", "from_table", "raw_dtype"]
+__all__ = ["DAY_S", "NULL_TEXT", "RowPacker", "from_table", "raw_dtype", "seconds"]
 
 NULL_TEXT = "␀"  # stands for a missing text: a graph's strings can't be null
 DAY_S = 86_400.0
@@ -81,11 +81,12 @@ def _packing(field: Field) -> tuple[Any, Callable[[Iterable[Any]], list[Any]] | 
     if dtype == "string":
         return object, (lambda values: [NULL_TEXT if v is None else v for v in values]) if field.optional else None
     if field.kind in ("date", "datetime"):
-        return np.float64, lambda values: [None if v is None else _seconds(v) for v in values]
+        return np.float64, lambda values: [None if v is None else seconds(v) for v in values]
     return np.dtype(dtype), None
 
 
-def _seconds(value: date) -> float:
+def seconds(value: date) -> float:
+    """A date or datetime (naive means UTC) as the graph is fed it: seconds since 1970 in UTC."""
     if isinstance(value, datetime):
         since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - EPOCH
         return (since // MICROSECOND) / 1e6  # exactly as `from_table` divides; timestamp() rounds otherwise

@@ -2,7 +2,7 @@
 
 import importlib
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from perron import tensors
+from perron.cleaning.columns import Cleaner, Vectors, fit
 from perron.contract import Role, Schema
 from perron.errors import DataError, ModelError
-from perron.features import Features, columns
+from perron.features import Features, columns, given_columns
 from perron.system import System
 
 __all__ = ["Fitted", "frame_of", "load_fitted", "save_fitted", "target_of", "train", "weight_of"]
@@ -23,17 +24,19 @@ class Fitted:
     """A fitted pipeline, and what its columns and classes are.
 
     `classes` are the labels in the order of the probabilities' columns; None in a regression.
+    `cleaners` are the declared cleaning with its state, learnt from the train rows.
     """
 
     schema: Schema
     features: Features | None
     pipeline: Any
     classes: tuple[str | int | bool, ...] | None
+    cleaners: tuple[Cleaner, ...] = ()
 
     def frame(self, table: pa.Table) -> Any:
         """The model's columns of checked rows, as the pipeline takes them."""
         raw = tensors.from_table(self.schema, table)
-        return frame_of(columns(self.schema, raw, self.features, np, _as_text))
+        return frame_of(columns(self.schema, raw, self.features, np, _as_text, cleaners=self.cleaners))
 
     def predict(self, table: pa.Table) -> tuple[Any, Any | None]:
         """Values (n,) (labels in a classification) and probabilities (n, k) where the model has them."""
@@ -53,7 +56,7 @@ def frame_of(made: dict[str, Any]) -> Any:
     Raises:
         DataError: a feature of the user's has another length.
     """
-    lengths = {name: len(array) for name, array in made.items()}
+    lengths = {name: len(one.values if isinstance(one, Vectors) else one) for name, one in made.items()}
     if len(set(lengths.values())) > 1:
         odd = next(name for name, length in lengths.items() if length != next(iter(lengths.values())))
         raise DataError(f"The feature {odd!r} has {lengths[odd]} values for {next(iter(lengths.values()))} rows.")
@@ -65,10 +68,10 @@ def _as_text(numbers: Any) -> Any:
 
 
 def train(system: System, table: pa.Table) -> Fitted:
-    """The system's model, fitted on all rows of the table.
+    """The system's cleaning and model, fitted on all rows of the table.
 
     Raises:
-        DataError: the target has one class, or a weight is negative.
+        DataError: the target has one class, a weight is negative, or a column has nothing that its cleaning needs.
         FeatureError: the features function fails.
         ModelError: the model can't be fitted.
     """
@@ -79,7 +82,11 @@ def train(system: System, table: pa.Table) -> Fitted:
         if len(classes) < 2:
             raise DataError(f"Every train row has the class {classes[0]!r}; bring rows of another class.")
     models = importlib.import_module("perron.models.sklearn")
-    unfitted = Fitted(system.schema, system.features_function, None, classes)
+    cleaners: tuple[Cleaner, ...] = ()
+    if system.cleaning:
+        raw = tensors.from_table(system.schema, table)
+        cleaners = fit(system.cleaning, given_columns(system.schema, raw, np))
+    unfitted = Fitted(system.schema, system.features_function, None, classes, cleaners=cleaners)
     frame, weight = unfitted.frame(table), weight_of(system.schema, table)
     if not frame.notna().to_numpy().any():
         raise ModelError("Every value in the train rows is missing; look at the source and the features function.")
@@ -87,7 +94,7 @@ def train(system: System, table: pa.Table) -> Fitted:
         pipeline = models.fit_default(frame, target, weight, task=system.task, params=system.params, seed=system.seed)
     else:
         pipeline = models.fit_own(system.model_function, frame, target, weight, task=system.task, params=system.params)
-    return Fitted(system.schema, system.features_function, pipeline, classes)
+    return replace(unfitted, pipeline=pipeline)
 
 
 def target_of(schema: Schema, table: pa.Table) -> Any:

@@ -1,4 +1,4 @@
-"""The examples of docs/checks.md and docs/splits.md run."""
+"""The examples of docs/checks.md, docs/features.md and docs/splits.md run."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ import perron as pn
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["checks.md", "splits.md"])
+@pytest.mark.parametrize("page", ["checks.md", "features.md", "splits.md"])
 def test_the_examples_of_a_page_run(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     names: dict[str, Any] = {"pn": pn}

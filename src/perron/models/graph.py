@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 import ndonnx as ndx
 from spox import Var
 
-from perron.models.table import NULL_TEXT, Table, UnsupportedModel, from_columns
+from perron.cleaning.columns import Vectors
+from perron.models.table import NULL_TEXT, Block, Table, UnsupportedModel
 
 __all__ = [
     "NULL_TEXT",
@@ -32,8 +33,8 @@ __all__ = [
     "transformer",
 ]
 
-Columns = dict[str, ndx.Array]
-"""Name to ``(N,)`` array: float64, where null is NaN, or utf8, where null is `NULL_TEXT`."""
+Columns = dict[str, ndx.Array | Vectors]
+"""Name to ``(N,)`` array: float64, where null is NaN, or utf8, where null is `NULL_TEXT`; or to Vectors."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ Predict = Callable[[Any, Table], Result]
 F = TypeVar("F")
 
 _ADAPTERS = {
-    "sklearn": ("preprocess", "encoders", "compose", "trees", "linear", "neural", "simple", "meta"),
+    "sklearn": ("preprocess", "encoders", "vectorizers", "compose", "trees", "linear", "neural", "simple", "meta"),
     "lightgbm": ("lightgbm",),
 }
 _TRANSFORMS: dict[type, Transform] = {}
@@ -84,16 +85,22 @@ def export(model: object, columns: Columns) -> Answer:
         UnsupportedModel: a class or an option cannot be exported; the message names it.
         ValueError: the columns are not those of the fit.
     """
-    _check_names([str(name) for name in getattr(model, "feature_names_in_", columns)], list(columns))
-    for name, array in columns.items():
-        if array.dtype not in (ndx.float64, ndx.utf8) or array.ndim != 1:
-            raise ValueError(
-                f"Expected a 1-D column of float64 or utf8, got {array.ndim}-D {array.dtype} at {name!r}; convert it first."
-            )
-    table = from_columns((array.unwrap_spox(), array.dtype == ndx.utf8) for array in columns.values())
+    names = [name for key, one in columns.items() for name in (one.names if isinstance(one, Vectors) else (key,))]
+    _check_names([str(name) for name in getattr(model, "feature_names_in_", names)], names)
+    table = Table(tuple(_block(name, one) for name, one in columns.items()))
     result = predict(model, table)
     probabilities = None if result.probabilities is None else ndx.asarray(result.probabilities)
     return Answer(ndx.asarray(result.value), probabilities)
+
+
+def _block(name: str, column: ndx.Array | Vectors) -> Block:
+    if isinstance(column, Vectors):
+        return Block(column.values.unwrap_spox(), len(column.names))
+    if column.dtype not in (ndx.float64, ndx.utf8) or column.ndim != 1:
+        raise ValueError(
+            f"Expected a 1-D column of float64 or utf8, got {column.ndim}-D {column.dtype} at {name!r}; convert it first."
+        )
+    return Block(column.unwrap_spox(), 1, column.dtype == ndx.utf8, flat=True)
 
 
 def _check_names(fitted: list[str], given: list[str]) -> None:

@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
+from perron.cleaning.columns import Vectors
 from perron.errors import ModelError, nearest
 from perron.metrics import Task
 
@@ -39,12 +40,13 @@ DEFAULTS = {
 
 def frame_of(columns: dict[str, Any]) -> pd.DataFrame:
     """The columns as the frame that models are fitted on: float64, or objects of text."""
-    return pd.DataFrame(
-        {
-            name: pd.Series(array, dtype=object if array.dtype == object else "float64")
-            for name, array in columns.items()
-        }
-    )
+    parts: list[pd.DataFrame | pd.Series[Any]] = [
+        pd.DataFrame(one.values, columns=list(one.names), copy=False)
+        if isinstance(one, Vectors)
+        else pd.Series(one, dtype=object if one.dtype == object else "float64", name=name)
+        for name, one in columns.items()
+    ]
+    return pd.concat(parts, axis=1) if parts else pd.DataFrame()
 
 
 def fit_default(
