@@ -600,7 +600,7 @@ class Ledger:
             connection.execute(outcomes.insert().values(prediction=prediction, value=json.dumps(value), time=now()))
 
     def outcomes_after(self, last: int, since: str, limit: int) -> list[dict[str, Any]]:
-        """Outcomes (`id`, `prediction`, `value`) recorded after the one numbered `last` and after that time, oldest first."""
+        """Outcomes (`id`, `prediction`, `value`, `time`) recorded after the one numbered `last` and after that time, oldest first."""
         with self._reader.connect() as connection:
             wanted = sa.select(outcomes).where(outcomes.c.id > last, outcomes.c.time >= since).order_by(outcomes.c.id)
             found = _rows(connection, wanted.limit(limit))

@@ -1,0 +1,88 @@
+"""Answered rows in; the live windows of a server's versions and routes out, kept beside answering.
+
+While serving, rows are only put aside; once a second a thread makes sketches of them and every few
+seconds writes them. Of more rows than `MOST_ROWS_PER_S` a regular part is taken, so that watching
+never costs a busy server more than a few hundredths of its time.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from perron.bundle import Bundle
+from perron.windows import WindowWriter
+
+__all__ = ["Collector"]
+
+MOST_ROWS_PER_S = 5000
+FLUSH_EVERY = 10  # turns
+logger = logging.getLogger("perron.serve")
+
+
+@dataclass
+class _Aside:
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    shares: list[list[float]] = field(default_factory=list)
+
+
+class Collector:
+    """The windows of one endpoint. `add` and `take` belong to the event loop, `work` to one thread at a time.
+
+    Args:
+        folder: of all windows.
+        bundle: whose contract the rows follow.
+        version, route: whose windows they are.
+    """
+
+    def __init__(self, folder: Path, bundle: Bundle, version: int, route: str) -> None:
+        self._has_confidence = bundle.has_probabilities
+        self._writer = WindowWriter(
+            folder, bundle.name, version, route, bundle.schema, has_confidence=self._has_confidence
+        )
+        self._aside = _Aside()
+        self._turns = 0
+        self._failed = ""
+        self.dropped = 0
+
+    def add(self, rows: Sequence[tuple[Any, ...]], values: Sequence[Any], shares: Sequence[list[float]] | None) -> None:
+        """Puts answered rows aside."""
+        aside = self._aside
+        room = 2 * MOST_ROWS_PER_S - len(aside.rows)
+        if room < len(rows):  # a part of them, evenly
+            if room <= 0:
+                self.dropped += len(rows)
+                return
+            step = -(-len(rows) // room)
+            self.dropped += len(rows) - len(rows[::step])
+            rows, values = rows[::step], values[::step]
+            shares = None if shares is None else shares[::step]
+        aside.rows.extend(rows)
+        aside.values.extend(values)
+        if shares is not None:
+            aside.shares.extend(shares)
+
+    def take(self) -> _Aside:
+        """What was put aside, for `work`; from now on rows are put aside anew."""
+        aside, self._aside = self._aside, _Aside()
+        return aside
+
+    def work(self, aside: _Aside, *, is_last: bool = False, now: datetime | None = None) -> None:
+        """Makes sketches of what was put aside; writes them every few turns, and at last."""
+        try:
+            if aside.rows:
+                step = max(1, len(aside.rows) // MOST_ROWS_PER_S)
+                confidence = [max(row) for row in aside.shares[::step]] if self._has_confidence else None
+                self._writer.add(aside.rows[::step], aside.values[::step], confidence, now or datetime.now(UTC))
+                self.dropped += len(aside.rows) - len(aside.rows[::step])
+            self._turns += 1
+            if is_last or self._turns % FLUSH_EVERY == 0:
+                self._writer.flush()
+            self._failed = ""
+        except Exception as error:
+            if repr(error) != self._failed:  # serving goes on; the log has every row
+                logger.exception("the live window can't be kept")
+            self._failed = repr(error)
