@@ -37,6 +37,7 @@ __all__ = [
     "InferReply",
     "InferRequest",
     "Tensor",
+    "asked",
     "configuration",
     "from_bytes",
     "from_values",
@@ -108,7 +109,7 @@ _read_reply = msgspec.json.Decoder(_Reply).decode
 # -- tensors as they come
 
 
-def shape_of(name: str, shape: Sequence[Any]) -> tuple[tuple[int, ...], int]:
+def _shape_of(name: str, shape: Sequence[Any]) -> tuple[tuple[int, ...], int]:
     """A tensor's shape, and how many elements it has.
 
     Raises:
@@ -119,7 +120,7 @@ def shape_of(name: str, shape: Sequence[Any]) -> tuple[tuple[int, ...], int]:
     return tuple(shape), math.prod(shape)
 
 
-def dtype_of(name: str, datatype: str) -> Any:
+def _dtype_of(name: str, datatype: str) -> Any:
     """NumPy's type of a datatype.
 
     Raises:
@@ -140,8 +141,8 @@ def from_bytes(name: str, datatype: str, shape: Sequence[Any], data: Any) -> Ten
     Raises:
         Malformed: the bytes aren't as many as the shape needs, or aren't texts.
     """
-    dims, count = shape_of(name, shape)
-    dtype = dtype_of(name, datatype)
+    dims, count = _shape_of(name, shape)
+    dtype = _dtype_of(name, datatype)
     if datatype == "BYTES":
         return Tensor(name, datatype, dims, _texts(name, count, data))
     if len(data) != count * dtype.itemsize:
@@ -167,16 +168,23 @@ def _texts(name: str, count: int, data: Any) -> Any:
         raise Malformed(
             f"The tensor {name[:80]!r} has {count} texts in {len(data)} bytes; each needs four and its own."
         )
-    found = np.empty(count, object)
-    at, end, read = 0, len(data), struct.Struct("<I").unpack_from
+    raw, end = bytes(data), len(data)
+    length_at = struct.Struct("<I").unpack_from
+    parts: list[bytes] = []
+    at = 0
     for place in range(count):
         start = at + 4
-        at = start + read(data, at)[0] if start <= end else end + 1
+        at = start + length_at(raw, at)[0] if start <= end else end + 1
         if at > end:
             raise Malformed(f"The tensor {name[:80]!r} is cut off in text {place} of {count}.")
-        found[place] = _text(bytes(data[start:at]))
+        parts.append(raw[start:at])
     if at != end:
         raise Malformed(f"The tensor {name[:80]!r} has {end - at} bytes after its last text.")
+    found = np.empty(count, object)
+    try:
+        found[:] = [part.decode() for part in parts]
+    except UnicodeDecodeError:
+        found[:] = [_text(part) for part in parts]
     return found
 
 
@@ -193,8 +201,8 @@ def from_values(name: str, datatype: str, shape: Sequence[Any], data: Any) -> Te
     Raises:
         Malformed: they aren't as many as the shape needs, or of another type than the datatype.
     """
-    dims, count = shape_of(name, shape)
-    dtype = dtype_of(name, datatype)
+    dims, count = _shape_of(name, shape)
+    dtype = _dtype_of(name, datatype)
     flat = _flat(name, data)
     if len(flat) != count:
         raise Malformed(f"The tensor {name[:80]!r} of shape {list(dims)} needs {count} values, and {len(flat)} came.")
