@@ -211,7 +211,9 @@ def open_session(graph: Path | bytes) -> Any:
     options = onnxruntime.SessionOptions()
     # One thread: a row costs microseconds, and a pool's hand-over costs more. Throughput comes from workers.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = (
+        4  # its errors come as exceptions too, and what a client sent is no line on standard error
+    )
     return onnxruntime.InferenceSession(
         graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
     )

@@ -67,6 +67,15 @@ def save_sums(path: Path) -> Path:
     )  # fmt: skip
 
 
+def save_table(path: Path) -> Path:
+    """Looks up places in a table of six, and can't compute any other."""
+    return save(
+        path, [helper.make_node("Gather", ["table", "place"], ["found"])],
+        [("place", TensorProto.INT64, ["N"])], [("found", TensorProto.FLOAT, ["N"])],
+        {"table": np.arange(6, dtype=np.float32)},
+    )  # fmt: skip
+
+
 def write_mixed_project(folder: Path) -> Path:
     """A project with a contract's model `things`, and the graphs `image`, `words` and `sums`."""
     project = write_project(folder, "label")

@@ -27,7 +27,7 @@ from perron.demonstration import START_LIMIT_S
 from perron.project import Project
 from perron.serve.grpc import SERVICE, _messages
 from tests.conftest import perron, perron_json
-from tests.integration.oip_models import save_image, write_mixed_project
+from tests.integration.oip_models import save_image, save_table, write_mixed_project
 from tests.integration.test_serving_models import until
 
 # The clients' own libraries: gevent's sockets are left open at its exit.
@@ -403,6 +403,23 @@ def test_tensors_are_logged_by_their_hash(server: Server) -> None:
 def test_rows_for_a_model_of_tensors_are_refused_with_the_way(server: Server) -> None:
     answer = httpx.post(f"{server.url}/v1/models/image/predictions", json={"rows": [{"pixels": 1}]})
     assert answer.status_code == 422 and "POST /v2/models/image/infer" in answer.json()["detail"]
+
+
+def test_a_request_that_cannot_be_computed_spoils_no_other(tmp_path: Path) -> None:
+    (tmp_path / "sample.json").write_text(
+        '{"inputs": [{"name": "place", "datatype": "INT64", "shape": [1], "data": [5]}]}'
+    )
+    perron("register", "table", save_table(tmp_path / "table.onnx"), "--sample", "sample.json", cwd=tmp_path)
+    with serving(tmp_path) as server, http_client.InferenceServerClient(server.http, concurrency=8) as client:
+        places = [n % 7 for n in range(70)]  # the table has six
+        futures = [client.async_infer("table", [tensor("http", "place", np.array([n]), "INT64")]) for n in places]
+        for place, future in zip(places, futures, strict=True):
+            if place == 6:
+                with pytest.raises(InferenceServerException, match="can't compute this") as caught:
+                    future.get_result()
+                assert caught.value.status() == "422"
+            else:
+                assert future.get_result().as_numpy("found").tolist() == [float(place)]
 
 
 # ------------------------------------------------------------------ statistics and the repository
@@ -798,3 +815,46 @@ def test_typed_contents_are_answered_by_typed_contents(ask: Callable[[Any], Any]
     assert told.id == "t" and not told.raw_output_contents
     assert told.outputs[0].contents.bytes_contents[0] in (b"high", b"low", b"mid")
     assert sum(told.outputs[1].contents.fp64_contents) == pytest.approx(1)
+
+
+# ------------------------------------------------------------------ who may ask
+
+
+def test_tokens_and_scopes_hold_over_grpc(project: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(project, tmp_path / "copy"))
+
+    def token(name: str, *scopes: str) -> dict[str, str]:
+        made = perron("token", "create", name, *[w for s in scopes for w in ("--scope", s)], cwd=folder).stdout
+        secret = next(word for word in made.split() if len(word) > 30)
+        return {"authorization": f"Bearer {secret}"}
+
+    predicts, reads = token("one", "predict"), token("two", "read")
+    with serving(folder) as server, client_of(server, "grpc") as client:
+        asked = [tensor("grpc", "words", [["good"]], "BYTES")]
+        assert client.is_server_live()
+        assert client.infer("words", asked, headers=predicts).as_numpy("marks").tolist() == [[1]]
+        assert client.get_model_metadata("words", headers=reads).name == "words"
+        for call, status in (
+            (lambda: client.infer("words", asked), "UNAUTHENTICATED"),
+            (lambda: client.infer("words", asked, headers={"authorization": "Bearer nothing"}), "UNAUTHENTICATED"),
+            (lambda: client.infer("words", asked, headers=reads), "PERMISSION_DENIED"),
+            (lambda: client.unload_model("words", headers=reads), "PERMISSION_DENIED"),
+        ):
+            with pytest.raises(InferenceServerException) as caught:
+                call()
+            assert caught.value.status() == f"StatusCode.{status}"
+        done: queue.Queue[Any] = queue.Queue()
+        client.start_stream(callback=lambda result, error: done.put(error), headers=reads)
+        client.async_stream_infer("words", asked)
+        assert "allows read, not predict" in str(done.get(timeout=20))
+        client.stop_stream()
+
+
+def test_ports_of_grpc_are_checked(server: Server) -> None:
+    port = server.grpc.rpartition(":")[2]
+    done = perron("serve", "--port", "0", "--grpc-port", port, cwd=server.project, check=False)
+    assert done.returncode == 1 and "choose another --grpc-port" in done.stderr
+    same = perron("serve", "--port", "8099", "--grpc-port", "8099", cwd=server.project, check=False)
+    assert same.returncode == 1 and "can't both have port 8099" in same.stderr
