@@ -28,6 +28,7 @@ from perron.project import Project
 from perron.serve.grpc import SERVICE, _messages
 from tests.conftest import perron, perron_json
 from tests.integration.oip_models import save_image, save_table, write_mixed_project
+from tests.integration.test_serving_guards import certificates  # noqa: F401  # a fixture
 from tests.integration.test_serving_models import until
 
 # The clients' own libraries: gevent's sockets are left open at its exit.
@@ -58,7 +59,7 @@ def serving(project: Path, *options: str) -> Iterator[Server]:
             assert process.stdout is not None and process.stderr is not None
             said = process.stdout.readline() + process.stdout.readline()
             assert " answers at " in said, said + process.stderr.read()
-            http = said.split("http://")[1].split()[0]
+            http = said.split("://")[1].split()[0]
             yield Server(http, said.splitlines()[1].rpartition(" at ")[2].rstrip("."), project, said)
         finally:
             process.terminate()
@@ -847,9 +848,28 @@ def test_tokens_and_scopes_hold_over_grpc(project: Path, tmp_path: Path) -> None
             assert caught.value.status() == f"StatusCode.{status}"
         done: queue.Queue[Any] = queue.Queue()
         client.start_stream(callback=lambda result, error: done.put(error), headers=reads)
-        client.async_stream_infer("words", asked)
         assert "allows read, not predict" in str(done.get(timeout=20))
         client.stop_stream()
+
+
+def test_mutual_tls_holds_over_grpc(project: Path, certificates: Path) -> None:  # noqa: F811
+    files = {"--tls-cert": "server.pem", "--tls-key": "server.key", "--tls-client-ca": "ca.pem"}
+    with serving(
+        project, *[str(word) for name, file in files.items() for word in (name, certificates / file)]
+    ) as server:
+        authority, key, chain = ((certificates / name).read_bytes() for name in ("ca.pem", "client.key", "client.pem"))
+        stranger = grpc_client.InferenceServerClient(
+            server.grpc, creds=grpc.ssl_channel_credentials(authority), ssl=True
+        )
+        with pytest.raises(InferenceServerException):
+            stranger.is_server_live()
+        stranger.close()
+        known = grpc_client.InferenceServerClient(
+            server.grpc, creds=grpc.ssl_channel_credentials(authority, key, chain), ssl=True
+        )
+        result = known.infer("words", [tensor("grpc", "words", [["good"]], "BYTES")])
+        assert result.as_numpy("marks").tolist() == [[1]]
+        known.close()
 
 
 def test_ports_of_grpc_are_checked(server: Server) -> None:
