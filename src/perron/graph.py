@@ -71,10 +71,14 @@ def register_graph(
     Raises:
         SourceError: a file can't be read.
         BundleError: it isn't an ONNX graph, or has inputs or outputs that no protocol can carry.
-        DataError: the graph can't compute the sample; the name can't be one, or belongs to a model with a contract.
+        DataError: the graph can't compute the sample; the name or the alias can't be one, or the name belongs to a model with a contract.
     """
     if not NAME.fullmatch(name):
         raise DataError(f"{name[:80]!r} can't be a model's name; use letters, digits, dots, _ and -.")
+    if not NAME.fullmatch(alias) or alias.isdigit():
+        raise DataError(
+            f"{alias[:80]!r} can't be an alias; use letters, digits, dots, _ and -, and not a number alone."
+        )
     _demand_free(project, name)
     graph = _read(path)
     session = _open(path, graph)

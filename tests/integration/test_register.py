@@ -105,6 +105,13 @@ def test_what_cannot_be_served_is_one_clear_line(tmp_path: Path, name: str, cont
     assert not list((tmp_path / ".perron").glob("bundles/*"))
 
 
+@pytest.mark.parametrize("alias", ["", "2", "a b", "../x"])
+def test_an_alias_that_cannot_be_one_is_refused(tmp_path: Path, alias: str) -> None:
+    done = perron("register", "x", save_image(tmp_path / "image.onnx"), "--alias", alias, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and "can't be an alias" in done.stderr
+    assert perron_json("models", cwd=tmp_path) == []
+
+
 def test_the_name_of_a_model_with_a_contract_is_taken(tmp_path: Path) -> None:
     project = write_project(tmp_path / "things", "number")
     run(project)

@@ -38,6 +38,7 @@ BACKLOG = 4096  # connections that may wait to be accepted, and requests under w
 SWEEP_S = 1.0
 BODY_GRACE_S = 2.0  # for bodies that are coming when the server is told to stop
 ENCODINGS = ("gzip", "deflate")
+MOST_MEMBERS = 64
 IN_LOOP_BYTES = 1 << 15  # larger compressed bodies are opened on a thread
 logger = logging.getLogger("perron.serve")
 
@@ -218,7 +219,7 @@ def _decompress(body: bytes, limit: int) -> bytes | None:
     """
     parts: list[bytes] = []
     left = limit
-    while True:  # gzip allows several members, one after the other
+    for _ in range(MOST_MEMBERS):  # gzip allows several, one after the other; each costs a copy of the rest
         member = zlib.decompressobj(zlib.MAX_WBITS | 32)
         part = member.decompress(body, left + 1)
         left -= len(part)
@@ -230,6 +231,7 @@ def _decompress(body: bytes, limit: int) -> bytes | None:
         body = member.unused_data
         if not body:
             return b"".join(parts)
+    raise zlib.error(f"it has more than {MOST_MEMBERS} members")
 
 
 async def _read_chunked(protocol: Any, limit: int) -> bytes | None:
