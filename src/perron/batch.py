@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from perron import tensors
-from perron.bundle import Bundle
+from perron.bundle import Bundle, GraphBundle
 from perron.check.table import Chunk, TableCheck
-from perron.errors import SourceError
+from perron.errors import DataError, SourceError
 from perron.history.table import FilePasts, of_file
 from perron.ledger import now
 from perron.predictions import IdMaker, new_segment_name
@@ -61,9 +61,11 @@ def predict_file(
 
     Raises:
         SourceError: the source can't be read; the target can't be written, or its ending isn't .parquet or .csv.
-        DataError: a column of the contract is missing.
+        DataError: a column of the contract is missing; the bundle has no contract and takes tensors.
         LedgerError: the history can't be read or written.
     """
+    if isinstance(bundle, GraphBundle):
+        raise DataError(bundle.refusal)
     if target.suffix not in (".parquet", ".csv"):
         raise SourceError(f"Can't write {target}: name a .parquet or .csv file.")
     if not target.parent.is_dir():

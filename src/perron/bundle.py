@@ -6,6 +6,9 @@
     history.json, history.npz   of a system with history: its series' newest moments (`perron.history.state`)
     manifest.json   name, task, classes, metrics, parity, lineage, and the SHA-256 of the other files
 
+A bundle of the kind `graph` is a plain ONNX graph without a contract: it takes tensors, which its
+manifest names (`inputs`, `outputs`), and has no contract.json.
+
 Opening a bundle checks every hash and loads no pickle; it needs NumPy and onnxruntime.
 """
 
@@ -23,12 +26,12 @@ from perron.contract import Schema
 from perron.digest import digest_bytes, digest_file
 from perron.errors import BundleError, DataError
 from perron.store import write_atomically
-from perron.tensors import RowPacker
+from perron.tensors import RowPacker, TensorFacts, tensors_of
 
 if TYPE_CHECKING:
     from perron.history.state import History
 
-__all__ = ["Bundle", "load", "pack"]
+__all__ = ["Bundle", "GraphBundle", "load", "open_session", "pack"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -73,7 +76,7 @@ class Bundle:
 
     @cached_property
     def _session(self) -> Any:
-        return _open_session(self.path / "model.onnx")
+        return open_session(self.path / "model.onnx")
 
     @cached_property
     def _outputs(self) -> list[str]:
@@ -151,6 +154,14 @@ class Bundle:
             )
         return self.answers(values, probabilities)
 
+    def warm(self) -> None:
+        """Returns once the bundle has answered its own sample.
+
+        Raises:
+            DataError: it can't.
+        """
+        self.predict(self.sample["rows"])
+
     def answers(self, values: Any, probabilities: Any | None) -> list[dict[str, Any]]:
         """The outputs of `run` as one plain dict per row."""
         plain = values.tolist()
@@ -163,25 +174,73 @@ class Bundle:
         ]
 
 
+@dataclass(frozen=True)
+class GraphBundle(Bundle):
+    """An opened bundle of a plain graph: tensors in, tensors out. Its schema has no fields."""
+
+    @cached_property
+    def inputs(self) -> tuple[TensorFacts, ...]:
+        return tuple(TensorFacts.from_json(item) for item in self.manifest["inputs"])
+
+    @cached_property
+    def outputs(self) -> tuple[TensorFacts, ...]:
+        return tuple(TensorFacts.from_json(item) for item in self.manifest["outputs"])
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether rows along the first dimension were seen to be answered each from itself."""
+        return bool(self.manifest["batched"])
+
+    def run_tensors(self, feed: Mapping[str, Any]) -> list[Any]:
+        """The outputs' arrays of the inputs' arrays; text as objects.
+
+        Raises:
+            DataError: the graph can't compute them, in the runtime's own words.
+        """
+        try:
+            found: list[Any] = self._session.run(self._outputs, feed)
+        except Exception as error:  # onnxruntime's errors have no common base
+            words = " ".join(str(error).split())
+            raise DataError(f"The graph can't compute this: {words[:400]}") from error
+        return found
+
+    def warm(self) -> None:
+        self.run_tensors(tensors_of(self.sample["inputs"]))
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        raise DataError(self.refusal)
+
+    @property
+    def refusal(self) -> str:
+        """What one who sends rows is told."""
+        names = ", ".join(f"{i.name} {i.datatype} {list(i.shape)}" for i in self.inputs)
+        return f"{self.name} has no contract and takes tensors ({names}): POST /v2/models/{self.name}/infer."
+
+
 def _parsed_row(fields: Iterable[Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(None if row.get(field.name) is None else parse(field, row[field.name]) for field in fields)
 
 
-def _open_session(path: Path) -> Any:
+def open_session(graph: Path | bytes) -> Any:
+    """A session of a graph, in a file or in memory, as a server runs it: on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # One thread: a row costs microseconds, and a pool's hand-over costs more. Throughput comes from workers.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = (
+        4  # its errors come as exceptions too, and what a client sent is no line on standard error
+    )
+    return onnxruntime.InferenceSession(
+        graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def pack(
     folder: Path,
     *,
     graph: bytes,
-    schema: Schema,
+    schema: Schema | None,
     sample: Mapping[str, Any],
     facts: Mapping[str, Any],
     history: Mapping[str, bytes] | None = None,
@@ -191,21 +250,19 @@ def pack(
     Args:
         folder: must not exist, or be a bundle that is replaced.
         graph: the ONNX model.
-        schema: the contract.
-        sample: a request, `{"rows": [{…}]}`.
-        facts: `name`, `task`, `classes`, `metrics`, `baseline`, `parity`, `lineage`.
+        schema: the contract; None for a plain graph.
+        sample: a request, `{"rows": [{…}]}`; of a plain graph `{"inputs": [{name, datatype, shape}]}`.
+        facts: `name`, `task`, `classes`, `metrics`, `baseline`, `parity`, `lineage`; of a plain graph
+            `kind`, `inputs`, `outputs` and `batched` as well.
         history: the files that `history.state.pack_history` gives, of a system with history.
     """
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        files = {
-            "model.onnx": graph,
-            "contract.json": _json(schema.to_json()),
-            "sample.json": _json(sample),
-            **(history or {}),
-        }
+        files = {"model.onnx": graph, "sample.json": _json(sample), **(history or {})}
+        if schema is not None:
+            files["contract.json"] = _json(schema.to_json())
         for name, data in files.items():
             write_atomically(building / name, data)
         hashes = {name: {"sha256": digest_bytes(data), "bytes": len(data)} for name, data in files.items()}
@@ -261,7 +318,10 @@ def load(path: str | Path, expected: str | None = None) -> Bundle:
     strangers = sorted(entry.name for entry in path.iterdir() if entry.name not in files and entry.name != MANIFEST)
     if strangers:
         raise BundleError(f"{path} holds {strangers[0]!r}, which isn't in its manifest; remove it.")
-    for needed in ("model.onnx", "contract.json", "sample.json"):
+    is_graph = manifest.get("kind") == "graph"
+    for needed in ("model.onnx", "sample.json", *(() if is_graph else ("contract.json",))):
         if needed not in files:
             raise BundleError(f"{path / MANIFEST} doesn't name {needed}.")
+    if is_graph:
+        return GraphBundle(path, found, manifest, Schema(str(manifest["name"]), None, ()))
     return Bundle(path, found, manifest, Schema.from_json(json.loads((path / "contract.json").read_bytes())))

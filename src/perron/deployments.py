@@ -39,7 +39,7 @@ _ALONE: dict[str, Any] = {
 
 
 def models_of(ledger: Ledger, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The models to serve: those wanted, in order; else all that have a version, the newest's first.
+    """The models to serve: those wanted, in order; else all that have a version, those with a contract first, the newest's first.
 
     Raises:
         NotFound: there is none, or none of a wanted name.
@@ -50,7 +50,9 @@ def models_of(ledger: Ledger, wanted: Sequence[str]) -> tuple[str, ...]:
         ledger.get_version(name, max((r["version"] for r in rows if r["model"] == name), default=1))
     if not wanted and not newest:
         raise NotFound("There is no model yet; `perron run` makes one.")
-    return tuple(dict.fromkeys(wanted)) or tuple(sorted(newest, key=lambda name: newest[name], reverse=True))
+    takes_rows = {r["model"] for r in rows if (ledger.bundle_path(r) / "contract.json").is_file()}
+    key = {name: (name in takes_rows, made) for name, made in newest.items()}
+    return tuple(dict.fromkeys(wanted)) or tuple(sorted(key, key=lambda name: key[name], reverse=True))
 
 
 def decide(project: Project, model: str, rollout: Rollout, reason: str | None = None) -> str:

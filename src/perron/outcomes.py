@@ -22,6 +22,9 @@ def record_outcome(project: Project, prediction: str, value: Any) -> None:
     found = predictions.find(project.predictions, prediction)
     row = project.ledger.get_version(found.header["model"], found.header["version"])
     bundle = bundles.load(project.ledger.bundle_path(row), row["bundle"])
+    if isinstance(bundle, bundles.GraphBundle):  # nothing says what its outcomes are
+        project.ledger.add_outcome(prediction, value)
+        return
     target = bundle.schema.target
     assert target is not None
     if target.kind == "category" and not target.is_numeric_category and not isinstance(value, str):

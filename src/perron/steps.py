@@ -157,6 +157,8 @@ def _champion_scores(work: Work) -> dict[str, float] | None:
     if rival is None:
         return None
     champion = bundles.load(work.project.ledger.bundle_path(rival), rival["bundle"])
+    if isinstance(champion, bundles.GraphBundle):  # registered from a file under this name: it takes no rows
+        return None
     schema, test_rows = work.system.schema, _parts(work)[1]
     try:
         pasts = champion.history.pasts if champion.history else ()

@@ -1,6 +1,10 @@
-"""Checked rows in; the raw arrays that a bundle's graph is fed out, one (n,) per feature of the contract."""
+"""Checked rows in; the raw arrays that a bundle's graph is fed out, one (n,) per feature of the contract.
 
-from collections.abc import Callable, Iterable, Sequence
+Here is also what tensors without a contract are described by: name, datatype and shape.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +15,51 @@ from perron.contract import Field, Schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DAY_S", "NULL_TEXT", "RowPacker", "from_table", "microseconds", "raw_dtype", "seconds"]
+__all__ = [
+    "DATATYPES", "DAY_S", "NULL_TEXT", "RowPacker", "TensorFacts", "from_table", "microseconds", "raw_dtype", "seconds",
+    "tensors_of",
+]  # fmt: skip
+
+# NumPy's names of the datatypes of the Open Inference Protocol; text travels as objects.
+DATATYPES = {
+    "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
+    "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
+    "FP16": "float16", "FP32": "float32", "FP64": "float64", "BYTES": "object",
+}  # fmt: skip
 
 NULL_TEXT = "␀"  # stands for a missing text: a graph's strings can't be null
 DAY_S = 86_400.0
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """A tensor's name, its datatype (a key of `DATATYPES`) and its shape; -1 stands for any length."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "shape": list(self.shape)}
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> "TensorFacts":
+        return cls(item["name"], item["datatype"], tuple(item["shape"]))
+
+
+def tensors_of(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Arrays by name of `{name, datatype, shape, data}`; without data zeros, or empty texts."""
+    found = {}
+    for item in items:
+        dtype = np.dtype(DATATYPES[item["datatype"]])
+        data = item.get("data")
+        if data is None:
+            array: Any = np.full(item["shape"], "", dtype) if dtype.kind == "O" else np.zeros(item["shape"], dtype)
+        else:
+            array = np.array(data, dtype).reshape(item["shape"])
+        found[item["name"]] = array
+    return found
 
 
 def raw_dtype(field: Field) -> str:

@@ -18,6 +18,7 @@ from perron.cli import (
     predict,
     profile,
     promote,
+    register,
     run,
     runs,
     serve,
@@ -68,6 +69,7 @@ app.command("run", rich_help_panel="Data, training, pipeline")(run.run)
 app.command("runs", rich_help_panel="Data, training, pipeline")(runs.runs)
 app.command("models", rich_help_panel="Data, training, pipeline")(models.models)
 app.command("promote", rich_help_panel="Data, training, pipeline")(promote.promote)
+app.command("register", rich_help_panel="API and serving")(register.register)
 app.command("serve", rich_help_panel="API and serving")(serve.serve)
 app.add_typer(deploy.app, name="deploy", rich_help_panel="API and serving")
 app.command("predict", rich_help_panel="API and serving")(predict.predict)

@@ -14,6 +14,10 @@ def serve(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "champion",
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 for any free one.", min=0, max=65535)] = 8000,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(help="A port for gRPC besides (Open Inference Protocol); 0 for any free one.", min=0, max=65535),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that answer on the one port.", min=1, max=256)] = 1,
     sync: Annotated[
         bool,
@@ -62,7 +66,7 @@ def serve(
 ) -> None:
     """Answer predictions over HTTP until Ctrl-C; every one is logged before it is answered."""
     from perron.serve.app import Settings
-    from perron.serve.http import Address, free_port
+    from perron.serve.http import Address, check_grpc, free_port
     from perron.serve.watch import set_up_logging
     from perron.serve.workers import serve as answer
 
@@ -70,7 +74,10 @@ def serve(
     shared.demand_known("log_level", log_level, ("debug", "info", "warning", "error"))
     shared.demand_known("on_log_failure", on_log_failure, ("refuse", "answer"))
     project = shared.open_project(folder)
-    address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca)
+    if grpc_port is not None:
+        check_grpc()
+        grpc_port = grpc_port or free_port(host)
+    address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port)
     address.check(is_guarded=bool(project.ledger.list_tokens()) or tls_client_ca is not None or allow_anonymous)
     set_up_logging("json" if log_format == "json" else "text", log_level, access_log)
     settings = Settings(
@@ -80,5 +87,5 @@ def serve(
     )  # fmt: skip
     answer(
         settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,
-        announce=lambda plan: print(shared.serving_words(plan, address.url, workers), flush=True),
+        announce=lambda plan: print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True),
     )  # fmt: skip

@@ -24,6 +24,7 @@ __all__ = [
     "demand_known",
     "error_line",
     "memory_of",
+    "open_or_begin_project",
     "open_project",
     "open_system",
     "print_json",
@@ -40,7 +41,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Folder = Annotated[
     Path, typer.Option("--project", "-C", help="The project's folder, or one below it.", metavar="FOLDER")
 ]
-SYSTEM_FILE = "system.py"
+SYSTEM_FILE, PROJECT_FOLDER = "system.py", ".perron"
 
 
 class Grouped(TyperGroup):
@@ -67,14 +68,14 @@ def _title(command: Any) -> str:
 
 
 def project_folder(start: Path) -> Path:
-    """The nearest folder at or above `start` that holds a system.py.
+    """The nearest folder at or above `start` that holds a system.py, or a project's `.perron`.
 
     Raises:
         DeclarationError: there is none.
     """
     start = start.resolve()
     for folder in (start, *start.parents):
-        if (folder / SYSTEM_FILE).is_file():
+        if (folder / SYSTEM_FILE).is_file() or (folder / PROJECT_FOLDER / "ledger.db").is_file():
             return folder
     raise DeclarationError(
         f"There is no {SYSTEM_FILE} in {start} or above it; run this in a project's folder, or make one with `perron init`."
@@ -87,6 +88,16 @@ def open_project(start: Path) -> "Project":
 
     resume_collection()
     return Project.open(project_folder(start))
+
+
+def open_or_begin_project(start: Path) -> "Project":
+    """The project around a folder, or a new one in it: what is registered needs no system."""
+    from perron.project import Project
+
+    try:
+        return open_project(start)
+    except DeclarationError:
+        return Project.open(start.resolve())
 
 
 def resume_collection() -> None:
@@ -143,11 +154,12 @@ def memory_of(
     return ProjectMemory(project, models_of(project.ledger, models or ()), reference, shipper)
 
 
-def serving_words(plan: "Plan", place: str, workers: int = 1) -> str:
-    """The first line of a server: what answers, and where."""
+def serving_words(plan: "Plan", place: str, workers: int = 1, grpc_place: str | None = None) -> str:
+    """The first lines of a server: what answers, and each address."""
     parts = [f"{model.name} version {model.routing.arms[0].version}" for model in plan.models if model.routing.arms]
     by = f" by {workers} workers" if workers > 1 else ""
-    return f"{', '.join(parts)} answers at {place}{by} (its page: {place}/docs). Ctrl-C stops it."
+    also = f"\nOver gRPC (Open Inference Protocol) at {grpc_place}." if grpc_place else ""
+    return f"{', '.join(parts)} answers at {place}{by} (its page: {place}/docs). Ctrl-C stops it.{also}"
 
 
 def demand_known(option: str, value: str, known: "Sequence[str]") -> None:

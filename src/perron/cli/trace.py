@@ -9,6 +9,8 @@ from perron.cli import shared
 
 __all__ = ["trace"]
 
+FROM_FILE = "not known: the model was registered from a file"
+
 
 def trace(
     prediction: Annotated[str, typer.Argument(help="The prediction's id.")],
@@ -23,7 +25,9 @@ def trace(
     if as_json:
         shared.print_json(found)
         return
-    made, model, data, code = found["prediction"], found["model"], found["data"], found["code"]
+    made, model, data, code, environment = (
+        found[key] for key in ("prediction", "model", "data", "code", "environment")
+    )
     rows = [
         [
             "prediction",
@@ -46,15 +50,27 @@ def trace(
             + ("" if found["resolved"]["model"] else "  (not in this ledger)"),
         ],
         ["run", found["run"] + ("" if found["resolved"]["run"] else "  (not in this ledger)")],
-        ["data", f"snapshot {data['snapshot'][:12]}, {data['rows']:,} rows, contract {data['contract'][:12]}"],
+        [
+            "data",
+            FROM_FILE
+            if data is None
+            else f"snapshot {data['snapshot'][:12]}, {data['rows']:,} rows, contract {data['contract'][:12]}",
+        ],
         [
             "code",
-            "no git"
+            FROM_FILE
+            if code is None
+            else "no git"
             if code["commit"] is None
             else f"commit {code['commit'][:12]}"
             + (f", uncommitted changes {code['dirty'][:12]}" if code["dirty"] else ", no uncommitted changes"),
         ],
-        ["environment", f"Python {found['environment']['python']}, packages {found['environment']['packages'][:12]}"],
+        [
+            "environment",
+            FROM_FILE
+            if environment is None
+            else f"Python {environment['python']}, packages {environment['packages'][:12]}",
+        ],
         [
             "outcome",
             "none yet" if found["outcome"] is None else f"{found['outcome']['value']} at {found['outcome']['time']}",

@@ -7,7 +7,8 @@ comes from, then a line per answered request,
     {"time": …, "route": …, "request": <the body as it came>, "reply": <the body as it went>}
 
 with `trace` where a trace context came along, and `of` where a shadow was asked: the first prediction's
-id of the answer that it shadowed.
+id of the answer that it shadowed. Of a plain graph's tensors the log keeps the names, datatypes, shapes
+and SHA-256 instead of the values.
 
 A segment of a batch, and one that was compacted, is a Parquet file with the same header in its
 metadata. A prediction's id begins with its segment's name. A last line without its end was never
@@ -258,7 +259,17 @@ def _find_line(path: Path, prediction: str) -> Recorded | None:
 
 def _records(text: bytes, header: Mapping[str, Any]) -> Iterator[Recorded]:
     answered = json.loads(text)
-    made = answered["reply"]["predictions"]
+    reply = answered["reply"]
+    made = reply["predictions"]
+    if "tensors" in reply:
+        given_tensors, made_tensors = answered["request"]["tensors"], reply["tensors"]
+        for place, given in enumerate(made):
+            yield Recorded(
+                given["id"], answered["time"], answered["route"], {"tensors": given_tensors, "row": place},
+                {"tensors": made_tensors, "row": place}, None, header,
+                answered.get("trace"), made[0]["id"], place, answered.get("of"),
+            )  # fmt: skip
+        return
     for place, (row, given) in enumerate(zip(answered["request"]["rows"], made, strict=True)):
         yield Recorded(
             given["id"], answered["time"], answered["route"], row, given["value"], given.get("probabilities"), header,

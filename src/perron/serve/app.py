@@ -30,7 +30,7 @@ from perron.serve.problem import Answer, Stream, problem
 from perron.serve.routes import Headers, Request, Route, Routes, Scope
 from perron.serve.watch import Watcher
 
-__all__ = ["Service", "Settings", "key_of", "refusal", "with_trace"]
+__all__ = ["BrokenContract", "Malformed", "Service", "Settings", "key_of", "refusal", "with_trace"]
 
 ALONE_ROWS = 64  # more take long enough for others to come: they go through the batcher
 FOLLOW_EVERY_S = 0.5
@@ -70,6 +70,18 @@ class Settings:
     workers: int = 1
 
 
+class BrokenContract(PerronError):
+    """Rows that break the contract; `rejection` says which, where and how."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.detail)
+        self.rejection = rejection
+
+
+class Malformed(PerronError):
+    """A request that can't be read as what it says it is."""
+
+
 class Service:
     """The models of a plan, answering. Made and used within one event loop; `start` before the first request.
 
@@ -104,9 +116,9 @@ class Service:
         self._tender = ThreadPoolExecutor(1, "perron-tend")
 
     def _all_routes(self) -> list[Route]:
-        from perron.serve import rest  # not at the top: it needs what is here
+        from perron.serve import oip, rest  # not at the top: they need what is here
 
-        return [*rest.routes(self)]
+        return [*rest.routes(self), *oip.routes(self)]
 
     def _info(self) -> list[tuple[dict[str, str], float]]:
         return [
@@ -228,40 +240,67 @@ class Service:
             model = self.models.default
             if model is None:
                 return problem(503, "No model is loaded.")
-        routed = endpoint or model.default
-        rows = routed.decode(body)
+        rows = (endpoint or model.default).decode(body)
         if isinstance(rows, Rejection):
-            self.registry.refused(rows.reason)
-            return refusal(rows)
+            return self.failure(BrokenContract(rows))
+        try:
+            reply = await self.answer(model, endpoint, rows, body, headers, started=started, is_alone=is_alone)
+        except PerronError as error:
+            return self.failure(error)
+        return Answer(200, reply)
+
+    async def answer(
+        self,
+        model: Model,
+        endpoint: Endpoint | None,
+        rows: Any,
+        body: bytes,
+        headers: Headers,
+        *,
+        started: float,
+        is_alone: bool = False,
+        deadline: float = NEVER,
+    ) -> Any:
+        """The logged reply to judged rows, or to tensors, whatever the protocol: by the model's routing, or by one endpoint of it.
+
+        Args:
+            model: that was asked.
+            endpoint: of it, where the request names one.
+            rows: as the default's endpoint takes them.
+            body: what the log keeps of them: rows as JSON.
+            headers: of the request, for the routing's key, the deadline and the trace.
+            started: when the request came, on the clock of `time.perf_counter`.
+            is_alone: no other request is under way.
+            deadline: of the protocol's own, on the clock of `time.monotonic`; the header's holds too.
+
+        Raises:
+            BrokenContract: the rows break the contract of the version that they were routed to.
+            Malformed: a header can't be read.
+            DataError, Busy, TooLate, LedgerError: as of `Endpoint.answer`.
+        """
+        routed = endpoint or model.default
         if endpoint is None and not model.router.is_plain:
             routed = self._route(model, rows, headers)
             if routed.bundle is not model.default.bundle and routed.schema_digest != model.default.schema_digest:
                 rows = routed.decode(body)
                 if isinstance(rows, Rejection):
-                    self.registry.refused(rows.reason)
-                    return refusal(rows)
-        try:
-            way, deadline = routed.way, NEVER
-            timeout = headers.get(DEADLINE_HEADER)
-            if timeout is not None:
-                deadline = _deadline(timeout)
-                if deadline < 0:
-                    self.registry.refused("malformed")
-                    return problem(
-                        400, f"The header {DEADLINE_HEADER} is {timeout[:40]!r}; give milliseconds, such as 250."
-                    )
-            trace = headers.get(TRACE_HEADER)
-            if trace is not None:
-                way = with_trace(way, trace)
-            reply = await routed.answer(rows, body, way, deadline, is_alone=is_alone and len(rows) <= ALONE_ROWS)
-        except PerronError as error:
-            return self.failure(error)
+                    raise BrokenContract(rows)
+        way = routed.way
+        timeout = headers.get(DEADLINE_HEADER)
+        if timeout is not None:
+            deadline = min(deadline, _deadline(timeout))
+            if deadline < 0:
+                raise Malformed(f"The header {DEADLINE_HEADER} is {timeout[:40]!r}; give milliseconds, such as 250.")
+        trace = headers.get(TRACE_HEADER)
+        if trace is not None:
+            way = with_trace(way, trace)
+        reply = await routed.answer(rows, body, way, deadline, is_alone=is_alone and len(rows) <= ALONE_ROWS)
         routed.numbers.latency.add(time.perf_counter() - started)
         if endpoint is None and model.shadows:
             asyncio.get_running_loop().call_soon(self._ask_shadows, model, rows, body, reply)
-        return Answer(200, reply)
+        return reply
 
-    def _route(self, model: Model, rows: list[tuple[Any, ...]], headers: Headers) -> Endpoint:
+    def _route(self, model: Model, rows: Any, headers: Headers) -> Endpoint:
         key = headers.get(KEY_HEADER)
         field = model.router.routing.key
         if key is None and field is not None:
@@ -269,13 +308,12 @@ class Service:
             key = None if value is None else str(value)
         return model.arms[model.router.choose(key).name]
 
-    def _ask_shadows(self, model: Model, rows: list[tuple[Any, ...]], body: bytes, reply: bytes) -> None:
+    def _ask_shadows(self, model: Model, rows: Any, body: bytes, reply: Any) -> None:
         """Asks the shadows, once the answer is on its way; what they can't take is dropped and counted."""
-        start = reply.find(b'"id":"') + 6
-        of = reply[start : reply.find(b'"', start)]
+        of = _first_id(reply)
         for arm in model.router.shadows():
             endpoint = model.shadows[arm.name]
-            shadowed: list[tuple[Any, ...]] | Rejection = rows
+            shadowed: Any = rows
             if endpoint.schema_digest != model.default.schema_digest:
                 shadowed = endpoint.decode(body)
             if isinstance(shadowed, Rejection):
@@ -289,6 +327,12 @@ class Service:
     def failure(self, error: PerronError) -> Answer:
         """The problem that an endpoint's error is to the one who asked."""
         match error:
+            case BrokenContract():
+                self.registry.refused(error.rejection.reason)
+                return refusal(error.rejection)
+            case Malformed():
+                self.registry.refused("malformed")
+                return problem(400, str(error))
             case DataError():
                 self.registry.refused("not_finite")
                 return problem(422, str(error))
@@ -365,6 +409,10 @@ class Service:
     def refuse_size(self, limit: int | None = None) -> Answer:
         self.registry.refused("too_large")
         return problem(413, f"The body is larger than {limit or self.settings.max_body_bytes} bytes; send it in parts.")
+
+    def refuse_encoding(self, detail: str, status: int = 400) -> Answer:
+        self.registry.refused("encoding")
+        return problem(status, detail)
 
     def refuse_slow(self) -> Answer:
         self.registry.refused("slow")
@@ -447,6 +495,14 @@ def _excess(
     if measured and latency.at_least(0.95) * 1000 >= (max_latency_ms or 0.0):
         return f"the slowest 5 % of requests take more than {max_latency_ms:g} ms"
     return None
+
+
+def _first_id(reply: Any) -> bytes:
+    """The first prediction's id of a reply: of JSON, or of tensors."""
+    if not isinstance(reply, bytes):
+        return str(reply.ids[0]).encode()
+    start = reply.find(b'"id":"') + 6
+    return reply[start : reply.find(b'"', start)]
 
 
 def _look_at(future: "asyncio.Future[bytes]") -> None:

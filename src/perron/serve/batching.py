@@ -21,7 +21,7 @@ from perron.errors import DataError, LedgerError, PerronError
 from perron.predictions import PredictionLog, line
 from perron.serve.metrics import Numbers
 
-__all__ = ["Batcher", "Busy", "TooLate"]
+__all__ = ["LONGEST_RETRY_S", "NEVER", "Batcher", "Busy", "TooLate", "Waiting"]
 
 MAX_BATCH_ROWS = 256
 IN_LOOP_ROWS = 256  # more are run on a thread, so that health checks and small requests go on
@@ -61,12 +61,14 @@ class _Reply(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class _Waiting:
-    rows: Sequence[tuple[Any, ...]]
+class Waiting:
+    """A request that waits: its rows, what the log keeps of it, its route, its deadline, and who waits for it."""
+
+    rows: Any  # tuples of a contract, or the tensors of a plain graph: whatever has a length in rows
     body: bytes
     way: bytes
     deadline: float
-    future: "asyncio.Future[bytes]"
+    future: "asyncio.Future[Any]"
 
 
 @dataclass(slots=True)
@@ -109,10 +111,10 @@ class Batcher:
         self._bundle, self._version, self._log, self._numbers = bundle, version, log, numbers
         self._history = bundle.history
         self._sync, self._queue_rows, self._in_background = sync, queue_rows, in_background
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._waiting_rows = 0
         self._threads = 0
-        self._unsynced: list[tuple[_Waiting, bytes]] = []
+        self._unsynced: list[tuple[Waiting, Any]] = []
         self._is_scheduled = self._is_syncing = False
         self._encode = msgspec.json.Encoder().encode
         self._loop = asyncio.get_running_loop()
@@ -133,9 +135,7 @@ class Batcher:
         """Whether nothing waits, runs or is being written."""
         return not (self._waiting or self._threads or self._unsynced or self._is_syncing)
 
-    def submit(
-        self, rows: Sequence[tuple[Any, ...]], body: bytes, way: bytes, deadline: float = NEVER
-    ) -> "asyncio.Future[bytes]":
+    def submit(self, rows: Any, body: bytes, way: bytes, deadline: float = NEVER) -> "asyncio.Future[Any]":
         """The reply to come for a request's rows; `body` is what the log keeps of it.
 
         The future raises DataError when an answer isn't finite, LedgerError when the log can't be written,
@@ -147,8 +147,8 @@ class Batcher:
         if self._waiting_rows and self._waiting_rows + len(rows) > self._queue_rows:
             wait = ceil(self._waiting_rows / self._rows_per_s)
             raise Busy(self._waiting_rows, min(max(wait, 1), LONGEST_RETRY_S))
-        future: asyncio.Future[bytes] = self._loop.create_future()
-        self._waiting.append(_Waiting(rows, body, way, deadline, future))
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append(Waiting(rows, body, way, deadline, future))
         self._waiting_rows += len(rows)
         if not self._is_scheduled:
             self._is_scheduled = True
@@ -157,7 +157,7 @@ class Batcher:
 
     def _turn(self) -> None:
         """Answers what is waiting, up to a batch; the rest waits for the next turn."""
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         rows = taken = 0
         now = time.monotonic()  # not the loop's: uvloop's stands still within a turn
         for item in self._waiting:
@@ -180,7 +180,7 @@ class Batcher:
                 return
         elif batch:
             try:
-                outputs = self._run([row for item in batch for row in item.rows] if len(batch) > 1 else batch[0].rows)
+                outputs = self._run_batch(batch)
             except Exception as error:
                 self._fail(batch, error)
             else:
@@ -192,9 +192,9 @@ class Batcher:
         if self._is_scheduled:
             self._loop.call_soon(self._turn)
 
-    async def _answer_on_thread(self, batch: list[_Waiting], rows: int) -> None:
+    async def _answer_on_thread(self, batch: list[Waiting], rows: int) -> None:
         try:
-            outputs = await self._loop.run_in_executor(None, self._run, [row for item in batch for row in item.rows])
+            outputs = await self._loop.run_in_executor(None, self._run_batch, batch)
         except Exception as error:
             self._fail(batch, error)
         else:
@@ -207,8 +207,14 @@ class Batcher:
                 if self._is_scheduled:
                     self._loop.call_soon(self._turn)
 
+    def _run_batch(self, batch: list[Waiting]) -> Any:
+        """The answers to a batch, as `_settle` takes them; may be called on a thread."""
+        return self._run([row for item in batch for row in item.rows] if len(batch) > 1 else batch[0].rows)
+
     def _run(self, rows: Sequence[tuple[Any, ...]]) -> _Outputs:
+        started = time.perf_counter()
         values, probabilities = self._bundle.run(self._bundle.packer(rows))
+        self._numbers.compute_s += time.perf_counter() - started
         if self._history is not None:  # what rows that come later look back on, whatever becomes of the answer
             self._history.observe(rows)
         plain = values.tolist()
@@ -241,27 +247,16 @@ class Batcher:
         """Whether `answer_alone` keeps the promise of the log: not where an answer waits for the disk."""
         return not self._sync
 
-    def _answer(self, batch: list[_Waiting], outputs: _Outputs, rows: int) -> None:
+    def _answer(self, batch: list[Waiting], outputs: Any, rows: int) -> None:
         try:
-            lines: list[bytes] = []
-            answered: list[tuple[_Waiting, bytes]] = []
-            moment, start = self._now(), 0
-            for item in batch:
-                end = start + len(item.rows)
-                bad = next((place for place in outputs.bad if start <= place < end), None)
-                if bad is not None:
-                    self._fail([item], _not_finite(bad - start))
-                else:
-                    reply = self._reply(outputs, start, end)
-                    lines.append(line(moment, item.way, item.body, reply))
-                    answered.append((item, reply))
-                start = end
+            lines, answered = self._settle(batch, outputs)
             if lines:
                 self._write(b"".join(lines), rows)
         except Exception as error:
             self._fail(batch, error)
             return
-        self._numbers.batch(len(batch), rows)
+        if answered:
+            self._numbers.batch(len(answered), rows)
         if self._sync:
             self._unsynced.extend(answered)
             if not self._is_syncing:
@@ -300,6 +295,23 @@ class Batcher:
             self._told = time.monotonic()
             logger.error(words, error)
 
+    def _settle(self, batch: list[Waiting], outputs: Any) -> tuple[list[bytes], list[tuple[Waiting, Any]]]:
+        """The log's lines, and each request that has an answer with it; the others are failed here."""
+        lines: list[bytes] = []
+        answered: list[tuple[Waiting, Any]] = []
+        moment, start = self._now(), 0
+        for item in batch:
+            end = start + len(item.rows)
+            bad = next((place for place in outputs.bad if start <= place < end), None)
+            if bad is not None:
+                self._fail([item], _not_finite(bad - start))
+            else:
+                reply = self._reply(outputs, start, end)
+                lines.append(line(moment, item.way, item.body, reply))
+                answered.append((item, reply))
+            start = end
+        return lines, answered
+
     def _reply(self, outputs: _Outputs, start: int, end: int) -> bytes:
         new_id, values, shares = self._log.new_id, outputs.values, outputs.shares
         predictions: list[Any]
@@ -332,18 +344,18 @@ class Batcher:
             self._second, self._second_text = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return f"{self._second_text}.{rest:03d}Z".encode()
 
-    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+    def _fail(self, batch: list[Waiting], error: Exception) -> None:
         self._numbers.errors += len(batch)
         _fail(batch, error)
 
 
-def _acknowledge(answered: list[tuple[_Waiting, bytes]]) -> None:
+def _acknowledge(answered: list[tuple[Waiting, Any]]) -> None:
     for item, reply in answered:
         if not item.future.done():  # done: the client went away
             item.future.set_result(reply)
 
 
-def _fail(batch: list[_Waiting], error: Exception) -> None:
+def _fail(batch: list[Waiting], error: Exception) -> None:
     for item in batch:
         if not item.future.done():
             item.future.set_exception(error)

@@ -6,10 +6,12 @@ Several processes may listen on one port (`perron.serve.workers`): the kernel pa
 import asyncio
 import contextlib
 import errno
+import importlib.util
 import ipaddress
 import logging
 import signal
 import socket
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +22,24 @@ from granian.http import HTTP1Settings
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
-from perron.errors import LedgerError, PerronError
+from perron.errors import LedgerError, MissingPackage, PerronError
 from perron.plan import Memory
 from perron.serve.app import Service, Settings
-from perron.serve.problem import Answer, Stream, problem
+from perron.serve.oip import error_answer
+from perron.serve.problem import PROBLEM, Answer, Stream, problem
 from perron.serve.routes import Request, Route
 from perron.serve.watch import Watcher
 
-__all__ = ["Address", "free_port", "serve", "takes"]
+__all__ = ["Address", "check_grpc", "free_port", "serve", "takes"]
 
 JSON_HEADERS = [("content-type", "application/json")]
 DRAIN_S = 10.0
 BACKLOG = 4096  # connections that may wait to be accepted, and requests under way: what is bounded are rows
 SWEEP_S = 1.0
 BODY_GRACE_S = 2.0  # for bodies that are coming when the server is told to stop
+ENCODINGS = ("gzip", "deflate")
+MOST_MEMBERS = 64
+IN_LOOP_BYTES = 1 << 15  # larger compressed bodies are opened on a thread
 logger = logging.getLogger("perron.serve")
 
 
@@ -93,6 +99,8 @@ class _Http:
                 answer: Answer | Stream = await self._predict(headers, protocol)
             else:
                 answer = await self._other(method, path, scope, protocol)
+                if path.startswith("/v2") and answer.content_type == PROBLEM:
+                    answer = error_answer(answer)  # type: ignore[arg-type]  # a Stream has another type
             if service.decorates:
                 extra = (*extra, *service.decoration(method, headers, answer))
             if is_prediction and answer.status == 200 and not extra:
@@ -150,7 +158,27 @@ class _Http:
             return self._service.refuse_slow()
         finally:
             del self._reading[task]
-        return self._service.refuse_size(limit) if body is None else body
+        if body is None:
+            return self._service.refuse_size(limit)
+        encoding = headers.get("content-encoding")
+        return body if encoding is None else await self._decompressed(body, encoding, limit)
+
+    async def _decompressed(self, body: bytes, encoding: str, limit: int) -> bytes | Answer:
+        """The body as it was before it was compressed, no larger than the limit."""
+        encoding = encoding.strip().lower()
+        if encoding == "identity":
+            return body
+        if encoding not in ENCODINGS:
+            detail = f"The body's encoding is {encoding[:40]!r}; send it as it is, or by {' or '.join(ENCODINGS)}."
+            return self._service.refuse_encoding(detail, 415)
+        try:
+            if len(body) < IN_LOOP_BYTES:
+                plain = _decompress(body, limit)
+            else:
+                plain = await self._service.run(_decompress, body, limit)
+        except zlib.error as error:
+            return self._service.refuse_encoding(f"The body isn't {encoding}: {error}.")
+        return self._service.refuse_size(limit) if plain is None else plain
 
     async def _other(self, method: str, path: str, scope: Any, protocol: Any) -> Answer | Stream:
         found = self._service.find(method, path)
@@ -181,6 +209,29 @@ class _Http:
 def _failed(method: str, path: str) -> Answer:
     logger.exception("%s %s failed", method, path)
     return problem(500, "The service failed; its log says why.")
+
+
+def _decompress(body: bytes, limit: int) -> bytes | None:
+    """What was compressed by gzip (RFC 1952) or deflate (RFC 1950), or None when it is larger than the limit.
+
+    Raises:
+        zlib.error: it wasn't, or it is cut off.
+    """
+    parts: list[bytes] = []
+    left = limit
+    for _ in range(MOST_MEMBERS):  # gzip allows several, one after the other; each costs a copy of the rest
+        member = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        part = member.decompress(body, left + 1)
+        left -= len(part)
+        if left < 0:
+            return None
+        if not member.eof:
+            raise zlib.error("it is cut off")
+        parts.append(part)
+        body = member.unused_data
+        if not body:
+            return b"".join(parts)
+    raise zlib.error(f"it has more than {MOST_MEMBERS} members")
 
 
 async def _read_chunked(protocol: Any, limit: int) -> bytes | None:
@@ -218,13 +269,24 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen, and with which certificate: `client_ca` asks clients for one of that authority (mutual TLS)."""
+    """Where to listen, and with which certificate: `client_ca` asks clients for one of that authority (mutual TLS).
+
+    `grpc_port` None: nothing answers over gRPC.
+    """
 
     host: str
     port: int
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+    grpc_port: int | None = None
+
+    @property
+    def grpc_url(self) -> str | None:
+        """Host and port as clients of gRPC take them; None where nothing answers."""
+        if self.grpc_port is None:
+            return None
+        return f"[{self.host}]:{self.grpc_port}" if ":" in self.host else f"{self.host}:{self.grpc_port}"
 
     @property
     def url(self) -> str:
@@ -245,23 +307,30 @@ class Address:
                 certificate can't be read.
         """
         self._check_tls()
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        except OSError as error:
-            hint = (
-                "another process listens there; choose another --port (0 for any free one)"
-                if error.errno == errno.EADDRINUSE
-                else "choose another --host or --port"
-            )
-            raise PerronError(f"Can't listen on {self.host}:{self.port}: {error.strerror or error}; {hint}.") from error
+        self._check_port(self.port, "--port")
+        if self.grpc_port is not None:
+            if self.grpc_port == self.port:
+                raise PerronError(f"HTTP and gRPC can't both have port {self.port}; choose another --grpc-port.")
+            self._check_port(self.grpc_port, "--grpc-port")
         if not is_guarded and not self.is_loopback:
             raise PerronError(
                 f"{self.host} can be reached from outside, and nobody is asked for a token; make one with "
                 "`perron token create`, or say --allow-anonymous."
             )
+
+    def _check_port(self, port: int, option: str) -> None:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(self.host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            hint = (
+                f"another process listens there; choose another {option} (0 for any free one)"
+                if error.errno == errno.EADDRINUSE
+                else f"choose another --host or {option}"
+            )
+            raise PerronError(f"Can't listen on {self.host}:{port}: {error.strerror or error}; {hint}.") from error
 
     def _check_tls(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -279,6 +348,21 @@ class Address:
                 context.load_verify_locations(self.tls_client_ca)
         except (OSError, ssl.SSLError) as error:
             raise PerronError(f"The certificate or its key can't be used: {error}.") from error
+
+
+def check_grpc() -> None:
+    """Nothing, when gRPC is installed.
+
+    Raises:
+        MissingPackage: it isn't.
+    """
+    for module in ("grpc", "google.protobuf"):
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise MissingPackage(f"Serving over gRPC needs {module}: pip install 'perron[grpc]'")
 
 
 def serve(settings: Settings, memory: Memory, address: Address, *, announce: Callable[[Service], None]) -> None:
@@ -308,6 +392,12 @@ async def _serve(settings: Settings, memory: Memory, address: Address, announce:
         loop.add_signal_handler(number, stop.set)
     service = Service(settings, memory)
     await service.start()
+    grpc_server = None
+    if address.grpc_url is not None:
+        from perron.serve.grpc import Server as GrpcServer  # an extra, and not before a fork: it starts threads
+
+        grpc_server = GrpcServer(service, address.grpc_url, address.tls_cert, address.tls_key, address.tls_client_ca)
+        await grpc_server.start()
     application = _Http(service)
     server = Server(
         application, address=address.host, port=address.port, interface=Interfaces.RSGI, log_enabled=False,
@@ -327,7 +417,10 @@ async def _serve(settings: Settings, memory: Memory, address: Address, announce:
             raise LedgerError("The HTTP server stopped by itself; start it again.")
         application.stop_reading()
         server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there
-        await asyncio.wait({serving}, timeout=DRAIN_S)
+        draining = [serving]
+        if grpc_server is not None:
+            draining.append(asyncio.create_task(grpc_server.stop(DRAIN_S)))
+        await asyncio.wait(draining, timeout=DRAIN_S)
     finally:
         stopping.cancel()
         await service.close(drain_s=1.0)

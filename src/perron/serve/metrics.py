@@ -6,6 +6,7 @@ its numbers in a folder once a second; whichever is scraped adds up all of them.
 """
 
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -59,10 +60,11 @@ class Histogram:
 class Numbers:
     """What one version of a model did on one route."""
 
-    __slots__ = ("batch_rows", "errors", "latency", "requests", "rows", "unlogged")
+    __slots__ = ("batch_rows", "compute_s", "errors", "last", "latency", "requests", "rows", "unlogged")
 
     def __init__(self) -> None:
         self.requests = self.rows = self.errors = self.unlogged = 0
+        self.compute_s = self.last = 0.0  # time in the graph; when it was last asked, since 1970
         self.latency = Histogram(LATENCY_BOUNDS)
         self.batch_rows = Histogram(BATCH_BOUNDS)
 
@@ -71,21 +73,25 @@ class Numbers:
         self.requests += requests
         self.rows += rows
         self.batch_rows.add(rows)
+        self.last = time.time()
 
     def dump(self) -> list[object]:
         return [
             self.requests, self.rows, self.errors, self.unlogged,
             self.latency.counts, self.latency.total, self.batch_rows.counts, self.batch_rows.total,
+            self.compute_s, self.last,
         ]  # fmt: skip
 
     def merge(self, dumped: "list[object]") -> None:
-        requests, rows, errors, unlogged, latency, latency_total, batches, batches_total = dumped
+        requests, rows, errors, unlogged, latency, latency_total, batches, batches_total, compute_s, last = dumped
         self.requests += requests  # type: ignore[operator]
         self.rows += rows  # type: ignore[operator]
         self.errors += errors  # type: ignore[operator]
         self.unlogged += unlogged  # type: ignore[operator]
         self.latency.merge(latency, latency_total)  # type: ignore[arg-type]
         self.batch_rows.merge(batches, batches_total)  # type: ignore[arg-type]
+        self.compute_s += compute_s  # type: ignore[operator]
+        self.last = max(self.last, last)  # type: ignore[call-overload]
 
 
 class Registry(Collector):
@@ -110,6 +116,10 @@ class Registry(Collector):
     def of(self, model: str, version: int, route: str) -> Numbers:
         """The numbers under these labels; a version that is loaded again goes on counting."""
         return self._numbers.setdefault((model, str(version), route), Numbers())
+
+    def everywhere(self) -> dict[tuple[str, str, str], Numbers]:
+        """The numbers by (model, version, route), of all workers together."""
+        return self._all()[0]
 
     def refused(self, reason: str) -> None:
         self._refused[reason] = self._refused.get(reason, 0) + 1

@@ -12,10 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from perron.bundle import Bundle, load
+import msgspec
+
+from perron.bundle import Bundle, GraphBundle, load
+from perron.check.columns import ColumnCheck
 from perron.check.request import Decoder, Rejection
 from perron.errors import NotFound, PerronError, nearest
 from perron.history import journal_path
@@ -59,7 +63,8 @@ class Endpoint:
         in_background: bool = False,
     ) -> None:
         self.bundle, self.version, self.route, self.numbers = bundle, version, route, numbers
-        self.decode: Callable[[bytes], list[tuple[Any, ...]] | Rejection] = Decoder(bundle.schema, max_rows)
+        self.max_rows = max_rows
+        self.decode = self._make_decoder(max_rows)
         self._mask = mask
         self.way = json.dumps(route)[1:-1].encode()
         header = {
@@ -69,21 +74,21 @@ class Endpoint:
             "lineage": bundle.manifest["lineage"],
         }
         self._log = PredictionLog(log_folder, header)
-        self.batcher = Batcher(
-            bundle,
-            version,
-            self._log,
-            numbers,
-            sync=sync,
-            queue_rows=queue_rows,
-            on_log_failure=on_log_failure,
-            in_background=in_background,
-        )
+        self.batcher = self._make_batcher(sync, queue_rows, on_log_failure, in_background)
+
+    def _make_decoder(self, max_rows: int) -> Callable[[bytes], list[tuple[Any, ...]] | Rejection]:
+        return Decoder(self.bundle.schema, max_rows)
+
+    def _make_batcher(self, sync: bool, queue_rows: int, on_log_failure: OnLogFailure, in_background: bool) -> Batcher:
+        return Batcher(
+            self.bundle, self.version, self._log, self.numbers,
+            sync=sync, queue_rows=queue_rows, on_log_failure=on_log_failure, in_background=in_background,
+        )  # fmt: skip
 
     async def answer(
-        self, rows: list[tuple[Any, ...]], body: bytes, way: bytes, deadline: float = NEVER, *, is_alone: bool = False
-    ) -> bytes:
-        """The reply to decoded rows, logged.
+        self, rows: Any, body: bytes, way: bytes, deadline: float = NEVER, *, is_alone: bool = False
+    ) -> Any:
+        """The reply to decoded rows as JSON, to tensors a `TensorReply`; logged.
 
         Raises:
             DataError: an answer isn't finite.
@@ -97,7 +102,7 @@ class Endpoint:
             return batcher.answer_alone(rows, body, way)
         return await batcher.submit(rows, body, way, deadline)
 
-    def ask(self, rows: list[tuple[Any, ...]], body: bytes, of: bytes) -> "asyncio.Future[bytes]":
+    def ask(self, rows: Any, body: bytes, of: bytes) -> "asyncio.Future[Any]":
         """The reply to come of a shadow; `of` is the first prediction's id of the answer that it shadows.
 
         Raises:
@@ -114,6 +119,19 @@ class Endpoint:
         """
         if self._log.age_s > older_than_s and not self.batcher.is_syncing:
             self._log.rotate()
+
+    @cached_property
+    def columns(self) -> ColumnCheck:
+        """Judges rows that come as columns."""
+        return ColumnCheck(self.bundle.schema, self.max_rows)
+
+    @cached_property
+    def rows_as_json(self) -> Callable[[list[tuple[Any, ...]]], bytes]:
+        """Writes judged rows as `decode` reads them: what the log keeps of rows that came otherwise."""
+        members = [(known.name, Any, None) for known in self.bundle.schema.request]
+        row = msgspec.defstruct("Row", members, omit_defaults=True, gc=False)
+        encode = msgspec.json.Encoder().encode
+        return lambda rows: encode({"rows": [row(*values) for values in rows]})
 
     @property
     def schema_digest(self) -> str:
@@ -285,7 +303,7 @@ class Models:
             raise NotFound(f"{version.path} holds {bundle.name}, not {name}.")
         if bundle.history is not None:
             bundle.history.attach(journal_path(self.log_folder, name), sync=self.sync)
-        bundle.predict(bundle.sample["rows"])
+        bundle.warm()
         return bundle
 
     def _take(self, wanted: ModelPlan, loaded: _Loaded) -> None:
@@ -336,7 +354,12 @@ class Models:
             logger.info("%s", made.words)
 
     def _endpoint(self, bundle: Bundle, version: int, route: str, in_background: bool) -> Endpoint:
-        return Endpoint(
+        kind = Endpoint
+        if isinstance(bundle, GraphBundle):
+            from perron.serve.tensors import TensorEndpoint  # not at the top: it extends what is here
+
+            kind = TensorEndpoint
+        return kind(
             bundle, version, route, self.registry.of(bundle.name, version, route),
             log_folder=self.log_folder, mask=mask_of(bundle.schema, bundle.manifest, self.secret), max_rows=self.max_rows, sync=self.sync and not in_background,
             on_log_failure=self.on_log_failure,

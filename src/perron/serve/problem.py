@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Answer", "Stream", "json_answer", "problem"]
+__all__ = ["PROBLEM", "Answer", "Stream", "json_answer", "problem"]
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 TITLES = {

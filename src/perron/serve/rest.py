@@ -17,6 +17,7 @@ import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from perron import predictions
+from perron.bundle import GraphBundle
 from perron.derive.onnx import inputs
 from perron.derive.openapi import openapi
 from perron.errors import MissingPackage, NotFound
@@ -136,6 +137,15 @@ async def _model(service: "Service", request: Request) -> Answer:
     model, endpoint = _asked(service, request)
     endpoint = endpoint or model.default
     bundle = endpoint.bundle
+    if isinstance(bundle, GraphBundle):
+        return json_answer(
+            {
+                "name": bundle.name,
+                "version": endpoint.version,
+                "bundle": bundle.digest,
+                **{key: bundle.manifest[key] for key in ("kind", "lineage", "inputs", "outputs", "batched")},
+            }
+        )
     return json_answer(
         {
             "name": bundle.name,
@@ -167,6 +177,8 @@ async def _metrics(service: "Service", request: Request) -> Answer:
 async def _openapi(service: "Service", request: Request) -> Answer:
     default = service.models.get().default
     bundle = default.bundle
+    if isinstance(bundle, GraphBundle):
+        return problem(404, bundle.refusal)
     limits = {"max_rows": service.settings.max_rows, "max_body_bytes": service.settings.max_body_bytes}
     return json_answer(
         openapi(
