@@ -68,6 +68,7 @@ class Endpoint:
             "lineage": bundle.manifest["lineage"],
         }
         self._log = PredictionLog(log_folder, header)
+        self.held = 0  # by answers that come in parts and aren't over
         self.batcher = Batcher(
             bundle,
             version,
@@ -117,6 +118,11 @@ class Endpoint:
     @property
     def schema_digest(self) -> str:
         return self.bundle.schema.digest
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self.batcher.is_idle and not self.held
 
     def close(self) -> None:
         """Closes the log; what was acknowledged is then on the disk itself."""
@@ -329,7 +335,7 @@ class Models:
 
     def _retire(self) -> None:
         """Closes the endpoints that left and have answered everything; looks again while there are others."""
-        for endpoint in [e for e in self._retired if e.batcher.is_idle]:
+        for endpoint in [e for e in self._retired if e.is_idle]:
             self._retired.remove(endpoint)
             endpoint.close()
         if self._retired:
@@ -357,7 +363,7 @@ class Models:
     async def drain(self, within_s: float) -> None:
         """Returns when every endpoint is idle, shadows included, or the time is over."""
         end = time.monotonic() + within_s
-        while time.monotonic() < end and not all(e.batcher.is_idle for m in self.by_name.values() for e in m.endpoints):
+        while time.monotonic() < end and not all(e.is_idle for m in self.by_name.values() for e in m.endpoints):
             await asyncio.sleep(0.01)
 
     def close(self) -> None:
