@@ -143,7 +143,12 @@ def test_models_and_versions_have_pages(address: str) -> None:
     assert version["contract_digest"] == httpx.get(f"{address}/v1/model").json()["contract_digest"]
     assert httpx.get(f"{address}/v1/models?cursor=gone").status_code == 400
     assert httpx.get(f"{address}/v1/models?cursor=things").json() == {"models": [], "next": None}
-    for path in ("/v1/models/thing", "/v1/models/things/versions/2", "/v1/models/things/versions/x/card"):
+    for path in (
+        "/v1/models/thing",
+        "/v1/models/things/versions/2",
+        "/v1/models/things/versions/x/card",
+        "/v1/models/things/versions/%C2%B9",
+    ):
         assert httpx.get(address + path).status_code == 404
 
 
@@ -167,17 +172,21 @@ def test_an_outcome_is_put_read_repeated_and_corrected(address: str, thing: dict
     assert httpx.get(place).json()["value"] == "low"
 
 
+STRANGE: list[Any] = [[1], {}, None, True, 1.5, "", "x", "\u00b9", 10**30, 1e308, -0.0]
+
+
 def test_outcomes_have_a_line_each_and_those_that_can_be_are_recorded(address: str, thing: dict[str, Any]) -> None:
     one, two = (predict(address, {**thing, "key": 4242})[0]["id"] for _ in range(2))
     sent = [
         {"prediction": one, "value": "mid"}, {"prediction": two, "id": 7, "value": "mid"}, {"prediction": two, "value": "mid", "time": "2026-01-01"},
         {"prediction": 7, "value": "mid"}, {"prediction": "nobody", "value": "mid"}, {"id": 4242, "value": "low"}, {"id": 4242, "value": "low", "when": 1},
-        {"id": 4243, "value": "low"}, {"value": "low"},
+        {"id": 4243, "value": "low"}, {"value": "low"}, *({"id": strange, "value": "low"} for strange in STRANGE),
     ]  # fmt: skip
     answer = httpx.post(f"{address}/v1/outcomes", json={"outcomes": sent})
-    assert answer.status_code == 422 and "7 of 9" in answer.json()["detail"]
+    assert answer.status_code == 422 and f"{7 + len(STRANGE)} of {9 + len(STRANGE)}" in answer.json()["detail"]
     lines = answer.json()["outcomes"]
-    assert [line["status"] for line in lines] == [
+    assert {line["status"] for line in lines[9:]} <= {"invalid", "unknown"}
+    assert [line["status"] for line in lines[:9]] == [
         "recorded", "invalid", "invalid", "invalid", "unknown", "recorded", "invalid", "unknown", "invalid",
     ]  # fmt: skip
     assert "either prediction" in lines[1]["detail"] and "'time' isn't known" in lines[2]["detail"]

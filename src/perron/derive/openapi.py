@@ -463,7 +463,7 @@ def _schemas(models: Sequence[Sequence[Described]]) -> dict[str, Any]:
         "NewOutcome": {
             "oneOf": [
                 {**_object(closed=True, prediction={**TEXT, "description": "Its id."}, value=truth), "title": "by the prediction's id"},
-                {**_object(("id", "value"), closed=True, id={"description": "The value of the contract's Id field."}, value=truth, time={**TIME, "description": "Of the newest prediction of that row made by then."}, model={**TEXT, "description": "None: the first."}), "title": "by the contract's Id"},
+                {**_object(("id", "value"), closed=True, id={**SCALAR, "description": "The value of the contract's Id field."}, value=truth, time={**TIME, "description": "Of the newest prediction of that row made by then."}, model={**TEXT, "description": "None: the first."}), "title": "by the contract's Id"},
             ]
         },
         "OutcomeRequest": _object(closed=True, outcomes={"type": "array", "items": _ref("NewOutcome"), "minItems": 1}),

@@ -142,7 +142,7 @@ class _Http:
     async def _read(self, headers: Any, protocol: Any, limit: int) -> bytes | Answer:
         """The body, or why it wasn't taken."""
         length = headers.get("content-length")
-        if length is not None and (not length.isdigit() or int(length) > limit):
+        if length is not None and (not (length.isascii() and length.isdigit()) or int(length) > limit):
             return self._service.refuse_size(limit)
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()

@@ -178,7 +178,11 @@ class Model:
             NotFound: it isn't loaded.
         """
         text = str(number)
-        found = self.versions.get(int(text)) if text.isdigit() and len(text) < 10 else self.arms.get(text)
+        found = (
+            self.versions.get(int(text))
+            if text.isascii() and text.isdigit() and len(text) < 10
+            else self.arms.get(text)
+        )
         if found is None:
             loaded = [*map(str, sorted(self.versions)), *self.arms]
             raise NotFound(f"{self.name} has no version {text[:40]!r} here; {nearest(text[:40], loaded)}")

@@ -161,7 +161,7 @@ class Application:
 
     async def _read(self, service: Service, headers: dict[str, str], receive: Receive, limit: int) -> bytes | Answer:
         length = headers.get("content-length")
-        if length is not None and (not length.isdigit() or int(length) > limit):
+        if length is not None and (not (length.isascii() and length.isdigit()) or int(length) > limit):
             return service.refuse_size(limit)
         parts, size = [], 0
         try:

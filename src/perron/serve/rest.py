@@ -220,6 +220,8 @@ def _fault_of(item: Mapping[str, Any]) -> str | None:
             return f"{key[:40]!r} isn't known; beside {known[0]} an outcome has {' and '.join(known[1:])}."
     if "prediction" in item and not isinstance(item["prediction"], str):
         return "An outcome's prediction is its id, a text."
+    if isinstance(item.get("id"), list | dict):
+        return "An outcome's id is a value of the contract's Id field."
     return None
 
 
