@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit setup bench clean
+.PHONY: demo test lint unit setup bench fuzz clean
 
 demo: $(VENV)/.core
 	$(BIN)/perron demo --folder perron-demo
@@ -33,6 +33,9 @@ $(VENV)/.core: pyproject.toml scripts/setup.sh
 
 $(VENV)/.test: pyproject.toml scripts/setup.sh
 	sh scripts/setup.sh $(VENV) test
+
+fuzz: $(VENV)/.test
+	PERRON_API_CASES=10000 $(BIN)/python -m pytest -q tests/integration/test_openapi.py -k schemathesis
 
 clean:
 	rm -rf $(VENV) perron-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache

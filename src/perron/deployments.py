@@ -193,8 +193,10 @@ class ProjectMemory:
             return Outcome(prediction, "repeated")
         try:
             record_outcome(self.project, prediction, item["value"])
-        except NotFound as error:
-            return Outcome(prediction, "unknown", str(error))
+        except NotFound:
+            return Outcome(
+                prediction, "unknown", "There is no such prediction here, or its model isn't registered here."
+            )
         except DataError as error:
             return Outcome(prediction, "invalid", str(error))
         return Outcome(prediction, "recorded" if before is None else "corrected")

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-__all__ = ["Arm", "Memory", "ModelPlan", "Outcome", "Plan", "Routing", "RoutingKind", "TokenPlan", "VersionPlan"]
+from perron.errors import PerronError
+
+__all__ = [
+    "Arm", "Memory", "ModelPlan", "NotOffered", "Outcome", "Plan", "Routing", "RoutingKind", "TokenPlan", "VersionPlan",
+]  # fmt: skip
 
 RoutingKind = Literal["single", "canary", "ab", "bandit"]
 
@@ -102,10 +106,15 @@ class Outcome:
     detail: str | None = None
 
 
+class NotOffered(PerronError):
+    """What was asked for is something that this server doesn't do, as it was started."""
+
+
 class Memory(Protocol):
     """What a server asks of the project that it belongs to. Every method may block and is called on a thread.
 
-    A server without a project (a bundle inside another application) has `perron.serve.alone`'s.
+    A server without a project (a bundle inside another application) has `perron.serve.alone`'s, whose
+    methods raise NotOffered where a project is needed.
     """
 
     def plan(self) -> Plan:

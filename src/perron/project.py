@@ -1,16 +1,13 @@
 """The folder of a system in; its ledger, store and bundles out, and what a step of its pipeline works with."""
 
-import contextlib
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perron.environment import Code
-from perron.errors import LedgerError
-from perron.store import Store, write_atomically
+from perron.store import Store, make_secret
 from perron.system import System
 
 if TYPE_CHECKING:  # SQLAlchemy takes a tenth of a second, and a check needs no ledger
@@ -53,18 +50,7 @@ class Project:
         Raises:
             LedgerError: it can't be written.
         """
-        path = self.folder / ".perron" / "secret.key"
-        try:
-            if not path.exists():
-                building = path.with_name(f".secret.{os.getpid()}")
-                write_atomically(building, secrets.token_hex(32))
-                building.chmod(0o600)
-                with contextlib.suppress(FileExistsError):  # another process was quicker
-                    os.link(building, path)
-                building.unlink()
-            return path.read_bytes().strip()
-        except OSError as error:
-            raise LedgerError(f"The project's secret {path} can't be read or made: {error.strerror}.") from error
+        return make_secret(self.folder / ".perron" / "secret.key")
 
     @property
     def predictions(self) -> Path:

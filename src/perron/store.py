@@ -1,8 +1,10 @@
 """Bytes in, a SHA-256 out, and back: blobs by hash in a folder, written whole or not at all."""
 
+import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from typing import Any
 
 from perron.errors import LedgerError
 
-__all__ = ["Store", "write_atomically"]
+__all__ = ["Store", "make_secret", "write_atomically"]
 
 
 class Store:
@@ -117,3 +119,23 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def make_secret(path: Path) -> bytes:
+    """The random secret in a file that its owner alone may read, made when it is first asked for.
+
+    Raises:
+        LedgerError: it can't be read or made.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            building = path.with_name(f".secret.{os.getpid()}")
+            write_atomically(building, secrets.token_hex(32))
+            building.chmod(0o600)
+            with contextlib.suppress(FileExistsError):  # another process was quicker
+                os.link(building, path)
+            building.unlink()
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise LedgerError(f"The secret {path} can't be read or made: {error.strerror}.") from error

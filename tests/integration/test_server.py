@@ -129,9 +129,11 @@ def test_types_and_methods_and_paths_get_their_status(address: str, row: dict[st
     assert post(address, body, **{"Content-Type": "text/plain"}).status_code == 415
     assert post(address, body, **{"Content-Type": "application/json; charset=utf-8"}).status_code == 200
     refused = httpx.put(f"{address}/v1/predictions", content=body, headers=JSON)
-    assert refused.status_code == 405 and refused.headers["allow"] == "POST"
-    assert httpx.get(f"{address}/v1/predictions").headers["allow"] == "POST"
-    assert httpx.delete(f"{address}/v1/model").headers["allow"] == "GET, HEAD"
+    assert refused.status_code == 405 and refused.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert httpx.get(f"{address}/v1/outcomes").headers["allow"] == "OPTIONS, POST"
+    assert httpx.delete(f"{address}/v1/model").headers["allow"] == "GET, HEAD, OPTIONS"
+    asked = httpx.options(f"{address}/v1/outcomes")
+    assert asked.status_code == 204 and asked.headers["allow"] == "OPTIONS, POST" and asked.content == b""
     for path in (
         "/nothing",
         "/v1/predictions/x/y",

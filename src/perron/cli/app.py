@@ -6,6 +6,7 @@ import typer
 
 from perron.cli import (
     check,
+    client,
     data,
     demo,
     deploy,
@@ -74,6 +75,7 @@ app.command("serve", rich_help_panel="API and serving")(serve.serve)
 app.add_typer(deploy.app, name="deploy", rich_help_panel="API and serving")
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
+app.command("client", rich_help_panel="API and serving")(client.client)
 app.command("trace", rich_help_panel="Memory")(trace.trace)
 app.command("forget", rich_help_panel="Memory")(forget.forget)
 app.add_typer(log.app, name="log", rich_help_panel="Memory")

@@ -2,16 +2,15 @@
 
 `Service.predict` is the way that must be fast; `Service.handle` answers everything else by the routes
 that the protocols bring (`perron.serve.rest` and its neighbours). Adapters of transports
-(`perron.serve.http`, `perron.serve.asgi`) only translate.
+(`perron.serve.http`, `perron.serve.mount`) only translate.
 """
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import sqrt
@@ -20,17 +19,20 @@ from typing import Any
 
 from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
-from perron.plan import Memory, Plan, TokenPlan
+from perron.plan import Memory, NotOffered, Plan, TokenPlan
 from perron.predictions import ROTATE
 from perron.serve.batching import NEVER, Busy, OnLogFailure, TooLate
 from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Histogram, Registry
 from perron.serve.models import Endpoint, Model, Models
+from perron.serve.negotiation import choose, has_already
 from perron.serve.problem import Answer, Stream, problem
-from perron.serve.routes import Headers, Request, Route, Routes, Scope
+from perron.serve.routes import Headers, Request, Route, Routes, Scope, takes
 from perron.serve.watch import Watcher
 
-__all__ = ["BrokenContract", "Malformed", "Service", "Settings", "key_of", "refusal", "with_trace"]
+__all__ = [
+    "PLAIN_ACCEPT", "BrokenContract", "Malformed", "Service", "Settings", "deadline_of", "key_of", "refusal", "with_trace",
+]  # fmt: skip
 
 ALONE_ROWS = 64  # more take long enough for others to come: they go through the batcher
 FOLLOW_EVERY_S = 0.5
@@ -39,6 +41,10 @@ FEWEST_REQUESTS = 30  # of an arm before its limits are looked at
 ROTATE_EVERY_S = 3600.0  # a segment holds an hour at most, so that what is older can be compacted or deleted
 UNLOGGED = ("x-perron-log", "failing: this answer may have no receipt")
 KEY_HEADER, DEADLINE_HEADER, TRACE_HEADER = "x-routing-key", "x-timeout-ms", "traceparent"
+# What clients of JSON send as Accept: told at a glance.
+PLAIN_ACCEPT = frozenset(
+    [None, "*/*", "application/json", "application/json, */*", "application/json, text/plain, */*"]
+)
 logger = logging.getLogger("perron.serve")
 
 
@@ -113,12 +119,13 @@ class Service:
         self._routes = Routes(self._all_routes())
         self._tasks: list[asyncio.Task[None]] = []
         self._following = asyncio.Lock()
+        self.document: tuple[Any, Answer] | None = None  # OpenAPI, and of what
         self._tender = ThreadPoolExecutor(1, "perron-tend")
 
     def _all_routes(self) -> list[Route]:
-        from perron.serve import oip, rest  # not at the top: they need what is here
+        from perron.serve import mlflow, oip, rest  # not at the top: they need what is here
 
-        return [*rest.routes(self), *oip.routes(self)]
+        return [*rest.routes(self), *oip.routes(self), *mlflow.routes(self)]
 
     def _info(self) -> list[tuple[dict[str, str], float]]:
         return [
@@ -138,8 +145,6 @@ class Service:
         if self.models.default is None:
             fault = next(iter(self.models.faults.values()), "there is no model")
             raise BundleError(fault)
-        gc.collect()
-        gc.freeze()  # what serving keeps for ever is never looked at again: no pauses for it
         self.is_ready = True
         self._tasks.append(asyncio.create_task(self._follow()))
         self._tasks.append(asyncio.create_task(self._tend()))
@@ -280,15 +285,13 @@ class Service:
         """
         routed = endpoint or model.default
         if endpoint is None and not model.router.is_plain:
-            routed = self._route(model, rows, headers)
-            if routed.bundle is not model.default.bundle and routed.schema_digest != model.default.schema_digest:
-                rows = routed.decode(body)
-                if isinstance(rows, Rejection):
-                    raise BrokenContract(rows)
+            routed, rows = self.route(model, rows, body, headers)
+            if isinstance(rows, Rejection):
+                raise BrokenContract(rows)
         way = routed.way
         timeout = headers.get(DEADLINE_HEADER)
         if timeout is not None:
-            deadline = min(deadline, _deadline(timeout))
+            deadline = min(deadline, deadline_of(timeout))
             if deadline < 0:
                 raise Malformed(f"The header {DEADLINE_HEADER} is {timeout[:40]!r}; give milliseconds, such as 250.")
         trace = headers.get(TRACE_HEADER)
@@ -297,18 +300,27 @@ class Service:
         reply = await routed.answer(rows, body, way, deadline, is_alone=is_alone and len(rows) <= ALONE_ROWS)
         routed.numbers.latency.add(time.perf_counter() - started)
         if endpoint is None and model.shadows:
-            asyncio.get_running_loop().call_soon(self._ask_shadows, model, rows, body, reply)
+            asyncio.get_running_loop().call_soon(self.ask_shadows, model, rows, body, reply)
         return reply
 
-    def _route(self, model: Model, rows: Any, headers: Headers) -> Endpoint:
+    def refuse_deadline(self, timeout: str) -> Answer:
+        return self.failure(
+            Malformed(f"The header {DEADLINE_HEADER} is {timeout[:40]!r}; give milliseconds, such as 250.")
+        )
+
+    def route(self, model: Model, rows: Any, body: bytes, headers: Headers) -> tuple[Endpoint, Any]:
+        """The arm that answers rows that the default one decoded, and the rows as it reads them (or a Rejection)."""
         key = headers.get(KEY_HEADER)
         field = model.router.routing.key
         if key is None and field is not None:
             value = key_of(model, field, rows)
             key = None if value is None else str(value)
-        return model.arms[model.router.choose(key).name]
+        routed = model.arms[model.router.choose(key).name]
+        if routed.bundle is not model.default.bundle and routed.schema_digest != model.default.schema_digest:
+            return routed, routed.decode(body)
+        return routed, rows
 
-    def _ask_shadows(self, model: Model, rows: Any, body: bytes, reply: Any) -> None:
+    def ask_shadows(self, model: Model, rows: Any, body: bytes, reply: Any) -> None:
         """Asks the shadows, once the answer is on its way; what they can't take is dropped and counted."""
         of = _first_id(reply)
         for arm in model.router.shadows():
@@ -347,6 +359,8 @@ class Service:
                 return problem(503, str(error), (("retry-after", "5"),))
             case NotFound():
                 return problem(404, str(error))
+            case NotOffered():
+                return problem(501, str(error))
         return problem(503, str(error))
 
     # -- everything else
@@ -359,10 +373,15 @@ class Service:
             return route, dict(params)
         if not methods:
             return problem(404, f"There is nothing at {path[:200]}; / lists what there is.")
-        allowed = ", ".join(sorted(methods))
+        allowed = ", ".join(sorted([*methods, "OPTIONS"]))
         if method == "OPTIONS":
             return Answer(204, b"", headers=(("allow", allowed),))
         return problem(405, f"{path[:200]} takes {allowed}, not {method[:20]}.", (("allow", allowed),))
+
+    def scope_of(self, method: str, path: str) -> str | None:
+        """What a token must allow for a request; None where nobody is asked for one."""
+        found = self.find(method, path)
+        return None if isinstance(found, Answer) else found[0].scope
 
     @property
     def paths(self) -> list[str]:
@@ -396,11 +415,66 @@ class Service:
         return (*self.cors.headers(origin), *unlogged)
 
     async def handle(self, route: Route, request: Request) -> Answer | Stream:
-        """The answer of a route to a request that was admitted; a mistake of the client's that it raises is a problem."""
+        """The answer of a route to a request that was admitted, in the type that the client wants; a mistake of the client's that it raises is a problem."""
+        if route.gives:
+            wanted = choose(request.headers.get("accept"), route.gives)
+            if wanted is None:
+                return problem(
+                    406, f"This is given as {' or '.join(route.gives)}; the header Accept allows none of them."
+                )
+            request.wanted = wanted
         try:
-            return await route.handler(request)
+            answer = await route.handler(request)
         except PerronError as error:
             return self.failure(error)
+        known = request.headers.get("if-none-match")
+        if known is not None and isinstance(answer, Answer) and answer.status == 200 and route.method == "GET":
+            tag = dict(answer.headers).get("etag")
+            if tag is not None and has_already(known, tag):
+                return Answer(304, b"", headers=answer.headers)
+        return answer
+
+    async def respond(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Headers,
+        read: Callable[[int], Awaitable[bytes | Answer]],
+        *,
+        is_alone: bool = False,
+    ) -> Answer | Stream:
+        """The answer to anything.
+
+        Args:
+            read: gives the body, of at most so many bytes, or why it wasn't taken; called only where a body is due.
+        """
+        found = self.find(method, path)
+        if isinstance(found, Answer):
+            return found
+        route, params = found
+        token = self.admit(headers, route.scope)
+        if isinstance(token, Answer):
+            return token
+        body = b""
+        if route.takes:
+            kind = headers.get("content-type")
+            if kind is not None and not takes(route, kind):
+                return self.refuse_type(kind, route.takes)
+            given = await read(route.max_body_bytes or self.settings.max_body_bytes)
+            if isinstance(given, Answer):
+                return given
+            body = given
+        request = Request(method, path, headers, body, query, params, is_alone=is_alone, token=token)
+        try:
+            return await self.handle(route, request)
+        except Exception:
+            return self.failed(method, path)
+
+    def failed(self, method: str, path: str) -> Answer:
+        """The problem of an exception that is being handled: a defect of the service's, for its log."""
+        logger.exception("%s %s failed", method, path)
+        return problem(500, "The service failed; its log says why.")
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What a function that may block gives, on a thread."""
@@ -423,6 +497,10 @@ class Service:
     def refuse_type(self, got: str, takes: tuple[str, ...] = ("application/json",)) -> Answer:
         self.registry.refused("type")
         return problem(415, f"The body's type is {got[:100]!r}; send it with Content-Type: {' or '.join(takes)}.")
+
+    def refuse_cut(self) -> Answer:
+        self.registry.refused("disconnected")
+        return problem(400, "The body ended before it was whole.", (("connection", "close"),))
 
     def note_disconnect(self) -> None:
         self.registry.refused("disconnected")
@@ -468,13 +546,13 @@ def with_trace(way: bytes, trace: str) -> bytes:
     return way + b'","trace":"' + json.dumps(trace[:200])[1:-1].encode()
 
 
-def _deadline(timeout_ms: str) -> float:
-    """On `time.monotonic`'s clock; negative where it isn't a number of milliseconds."""
+def deadline_of(timeout_ms: str) -> float:
+    """When a request's time is over, on `time.monotonic`'s clock; negative where it isn't a number of milliseconds."""
     try:
-        wanted = float(timeout_ms) / 1000
+        wanted = float(timeout_ms)
     except ValueError:
         return -1.0
-    return time.monotonic() + wanted if 0 < wanted < 86_400 else -1.0
+    return time.monotonic() + wanted / 1000 if 0 < wanted <= 86_400_000 else -1.0
 
 
 def _excess(

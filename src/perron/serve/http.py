@@ -6,13 +6,14 @@ Several processes may listen on one port (`perron.serve.workers`): the kernel pa
 import asyncio
 import contextlib
 import errno
+import gc
 import importlib.util
 import ipaddress
-import logging
 import signal
 import socket
 import zlib
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,12 @@ from granian.server.embed import Server
 
 from perron.errors import LedgerError, MissingPackage, PerronError
 from perron.plan import Memory
-from perron.serve.app import Service, Settings
+from perron.serve.app import PLAIN_ACCEPT, Service, Settings
 from perron.serve.oip import error_answer
-from perron.serve.problem import PROBLEM, Answer, Stream, problem
-from perron.serve.routes import Request, Route
+from perron.serve.problem import PROBLEM, Answer, Stream
 from perron.serve.watch import Watcher
 
-__all__ = ["Address", "check_grpc", "free_port", "serve", "takes"]
+__all__ = ["Address", "check_grpc", "free_port", "serve"]
 
 JSON_HEADERS = [("content-type", "application/json")]
 DRAIN_S = 10.0
@@ -40,7 +40,6 @@ BODY_GRACE_S = 2.0  # for bodies that are coming when the server is told to stop
 ENCODINGS = ("gzip", "deflate")
 MOST_MEMBERS = 64
 IN_LOOP_BYTES = 1 << 15  # larger compressed bodies are opened on a thread
-logger = logging.getLogger("perron.serve")
 
 
 class _Http:
@@ -94,11 +93,15 @@ class _Http:
         """Answers, and tells with which status; 499 where the client went away."""
         service, method, path, headers = self._service, scope.method, scope.path, scope.headers
         try:
-            is_prediction = method == "POST" and path == "/v1/predictions"
+            # The way that must be fast; what wants its answer in another form goes by the routes.
+            is_prediction = method == "POST" and path == "/v1/predictions" and headers.get("accept") in PLAIN_ACCEPT
             if is_prediction:
                 answer: Answer | Stream = await self._predict(headers, protocol)
             else:
-                answer = await self._other(method, path, scope, protocol)
+                answer = await service.respond(
+                    method, path, scope.query_string, headers, lambda limit: self._read(headers, protocol, limit),
+                    is_alone=self._under_way == 1,
+                )  # fmt: skip
                 if path.startswith("/v2") and answer.content_type == PROBLEM:
                     answer = error_answer(answer)  # type: ignore[arg-type]  # a Stream has another type
             if service.decorates:
@@ -117,9 +120,10 @@ class _Http:
     ) -> None:
         headers = [("content-type", answer.content_type), *answer.headers, *extra]
         if isinstance(answer, Stream):
-            transport = protocol.response_stream(answer.status, headers)
-            async for part in answer.parts:
-                await transport.send_bytes(part)
+            async with aclosing(answer.parts) as parts:
+                transport = protocol.response_stream(answer.status, headers)
+                async for part in parts:  # sending raises when the client has gone; a slow one's parts wait in memory
+                    await transport.send_bytes(part)
         elif method == "HEAD":
             protocol.response_empty(answer.status, [*headers, ("content-length", str(len(answer.body)))])
         elif answer.status in (204, 304):
@@ -141,12 +145,12 @@ class _Http:
         try:
             return await self._service.predict(body, headers, is_alone=self._under_way == 1)
         except Exception:
-            return _failed("POST", "/v1/predictions")
+            return self._service.failed("POST", "/v1/predictions")
 
     async def _read(self, headers: Any, protocol: Any, limit: int) -> bytes | Answer:
         """The body, or why it wasn't taken."""
         length = headers.get("content-length")
-        if length is not None and (not length.isdigit() or int(length) > limit):
+        if length is not None and (not (length.isascii() and length.isdigit()) or int(length) > limit):
             return self._service.refuse_size(limit)
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
@@ -156,6 +160,8 @@ class _Http:
             body: bytes | None = await protocol() if length is not None else await _read_chunked(protocol, limit)
         except asyncio.CancelledError:
             return self._service.refuse_slow()
+        except (ProtocolClosed, ProtocolError):
+            return self._service.refuse_cut()  # who only stopped sending may still read it
         finally:
             del self._reading[task]
         if body is None:
@@ -179,36 +185,6 @@ class _Http:
         except zlib.error as error:
             return self._service.refuse_encoding(f"The body isn't {encoding}: {error}.")
         return self._service.refuse_size(limit) if plain is None else plain
-
-    async def _other(self, method: str, path: str, scope: Any, protocol: Any) -> Answer | Stream:
-        found = self._service.find(method, path)
-        if isinstance(found, Answer):
-            return found
-        route, params = found
-        token = self._service.admit(scope.headers, route.scope)
-        if isinstance(token, Answer):
-            return token
-        body = b""
-        if route.takes:
-            kind = scope.headers.get("content-type")
-            if kind is not None and not takes(route, kind):
-                return self._service.refuse_type(kind, route.takes)
-            read = await self._read(scope.headers, protocol, route.max_body_bytes or self._limit)
-            if isinstance(read, Answer):
-                return read
-            body = read
-        request = Request(method, path, scope.headers, body, scope.query_string, params, is_alone=self._under_way == 1)
-        try:
-            return await self._service.handle(route, request)
-        except (ProtocolClosed, ProtocolError):
-            raise
-        except Exception:
-            return _failed(method, path)
-
-
-def _failed(method: str, path: str) -> Answer:
-    logger.exception("%s %s failed", method, path)
-    return problem(500, "The service failed; its log says why.")
 
 
 def _decompress(body: bytes, limit: int) -> bytes | None:
@@ -243,14 +219,6 @@ async def _read_chunked(protocol: Any, limit: int) -> bytes | None:
             return None
         parts.append(part)
     return b"".join(parts)
-
-
-def takes(route: Route, content_type: str) -> bool:
-    """Whether a route takes a body of that type."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/json" and kind in route.takes:
-        return _is_json(content_type)
-    return kind in route.takes or "*/*" in route.takes
 
 
 def _is_json(content_type: str) -> bool:
@@ -398,6 +366,8 @@ async def _serve(settings: Settings, memory: Memory, address: Address, announce:
 
         grpc_server = GrpcServer(service, address.grpc_url, address.tls_cert, address.tls_key, address.tls_client_ca)
         await grpc_server.start()
+    gc.collect()
+    gc.freeze()  # what serving keeps for ever is never looked at again: no pauses for it
     application = _Http(service)
     server = Server(
         application, address=address.host, port=address.port, interface=Interfaces.RSGI, log_enabled=False,

@@ -74,6 +74,7 @@ class Endpoint:
             "lineage": bundle.manifest["lineage"],
         }
         self._log = PredictionLog(log_folder, header)
+        self.held = 0  # by answers that come in parts and aren't over
         self.batcher = self._make_batcher(sync, queue_rows, on_log_failure, in_background)
 
     def _make_decoder(self, max_rows: int) -> Callable[[bytes], list[tuple[Any, ...]] | Rejection]:
@@ -137,6 +138,11 @@ class Endpoint:
     def schema_digest(self) -> str:
         return self.bundle.schema.digest
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self.batcher.is_idle and not self.held
+
     def close(self) -> None:
         """Closes the log; what was acknowledged is then on the disk itself."""
         self._log.close()
@@ -191,7 +197,11 @@ class Model:
             NotFound: it isn't loaded.
         """
         text = str(number)
-        found = self.versions.get(int(text)) if text.isdigit() and len(text) < 10 else self.arms.get(text)
+        found = (
+            self.versions.get(int(text))
+            if text.isascii() and text.isdigit() and len(text) < 10
+            else self.arms.get(text)
+        )
         if found is None:
             loaded = [*map(str, sorted(self.versions)), *self.arms]
             raise NotFound(f"{self.name} has no version {text[:40]!r} here; {nearest(text[:40], loaded)}")
@@ -368,7 +378,7 @@ class Models:
 
     def _retire(self) -> None:
         """Closes the endpoints that left and have answered everything; looks again while there are others."""
-        for endpoint in [e for e in self._retired if e.batcher.is_idle]:
+        for endpoint in [e for e in self._retired if e.is_idle]:
             self._retired.remove(endpoint)
             endpoint.close()
         if self._retired:
@@ -396,7 +406,7 @@ class Models:
     async def drain(self, within_s: float) -> None:
         """Returns when every endpoint is idle, shadows included, or the time is over."""
         end = time.monotonic() + within_s
-        while time.monotonic() < end and not all(e.batcher.is_idle for m in self.by_name.values() for e in m.endpoints):
+        while time.monotonic() < end and not all(e.is_idle for m in self.by_name.values() for e in m.endpoints):
             await asyncio.sleep(0.01)
 
     def close(self) -> None:

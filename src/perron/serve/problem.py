@@ -1,24 +1,25 @@
 """What went wrong in; a problem (RFC 9457) as the answer out. Here is also what every answer is made of."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-__all__ = ["PROBLEM", "Answer", "Stream", "json_answer", "problem"]
+__all__ = ["PROBLEM", "Answer", "Parts", "Stream", "json_answer", "problem"]
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 TITLES = {
-    400: "Not JSON",
+    400: "Bad request",
     401: "Not authenticated",
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    406: "Not acceptable",
     408: "Too slow",
     409: "Conflict",
     412: "Precondition failed",
     413: "Too large",
-    415: "Not application/json",
+    415: "Unsupported type",
     422: "The request breaks the contract",
     429: "Too many requests",
     500: "Internal error",
@@ -38,11 +39,19 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Parts(Protocol):
+    """The parts of an answer, made one by one as they are taken; whoever takes them calls `aclose` in the end."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
 class Stream(msgspec.Struct, frozen=True, gc=False):
     """An answer that comes in parts: server-sent events, a large result."""
 
     status: int
-    parts: AsyncIterator[bytes]
+    parts: Parts
     content_type: str
     headers: tuple[tuple[str, str], ...] = ()
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from perron.plan import TokenPlan
 from perron.serve.problem import Answer, Stream
 
-__all__ = ["Handler", "Headers", "Request", "Route", "Routes", "Scope"]
+__all__ = ["Handler", "Headers", "Request", "Route", "Routes", "Scope", "takes"]
 
 Scope = Literal["predict", "outcome", "read", "admin"]
 
@@ -22,7 +22,7 @@ class Headers(Protocol):
 
 @dataclass(slots=True)
 class Request:
-    """A request, whatever brought it."""
+    """A request, whatever brought it. `wanted` is the type that it gets, of those that its route gives."""
 
     method: str
     path: str
@@ -32,6 +32,7 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict)
     is_alone: bool = False
     token: TokenPlan | None = None
+    wanted: str = ""
 
     def arguments(self) -> dict[str, str]:
         """The query's arguments; of one that comes twice the last."""
@@ -47,7 +48,8 @@ class Route:
 
     `path` may hold parameters: `/v1/models/{model}`; each takes one segment. `scope` is what a token must
     allow (None: nobody is asked for one). `takes` lists the types that a body may have (none: there is no
-    body, `*/*`: any). `max_body_bytes` None is the server's own limit.
+    body, `*/*`: any). `max_body_bytes` None is the server's own limit. `gives` lists the types that the answer
+    may have, of which the header Accept chooses (none: it isn't looked at).
     """
 
     method: str
@@ -56,6 +58,7 @@ class Route:
     scope: Scope | None = "read"
     takes: tuple[str, ...] = ()
     max_body_bytes: int | None = None
+    gives: tuple[str, ...] = ()
 
 
 class Routes:
@@ -93,3 +96,12 @@ class Routes:
     def paths(self) -> list[str]:
         """The paths without parameters."""
         return sorted(self._exact)
+
+
+def takes(route: Route, content_type: str) -> bool:
+    """Whether a route takes a body of that type; JSON and text in UTF-8 alone."""
+    kind, _, rest = content_type.lower().partition(";")
+    kind = kind.strip()
+    if kind in ("application/json", "text/csv") and kind in route.takes:
+        return rest.partition("charset=")[2].strip(' "') in ("", "utf-8", "utf8")
+    return kind in route.takes or "*/*" in route.takes
