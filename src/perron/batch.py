@@ -2,20 +2,22 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from perron import tensors
 from perron.bundle import Bundle
 from perron.check.table import Chunk, TableCheck
 from perron.errors import SourceError
+from perron.history.table import FilePasts, of_file
 from perron.ledger import now
 from perron.predictions import IdMaker, new_segment_name
 from perron.predictions.mask import Mask, mask_of
@@ -53,14 +55,20 @@ def predict_file(
 
     `secret` gives the key of the digests that the log keeps of sensitive values.
 
+    Of a system with history each row sees the state and, whatever their order, all rows of the source that
+    lie before it, with their target where the source has it; then the state has them too. The source is
+    read twice for that, and the pasts of all rows are in memory at once.
+
     Raises:
         SourceError: the source can't be read; the target can't be written, or its ending isn't .parquet or .csv.
         DataError: a column of the contract is missing.
+        LedgerError: the history can't be read or written.
     """
     if target.suffix not in (".parquet", ".csv"):
         raise SourceError(f"Can't write {target}: name a .parquet or .csv file.")
     if not target.parent.is_dir():
         raise SourceError(f"Can't write {target}: there is no folder {target.parent}.")
+    pasts = _pasts_of(bundle, source)
     check = TableCheck(bundle.schema, for_prediction=True)
     mask = mask_of(bundle.schema, bundle.manifest, secret)
     segment = new_segment_name()
@@ -77,13 +85,17 @@ def predict_file(
     }
     new_id = IdMaker(segment)
     writer: Any = None
+    good = 0
     try:
         with parquet.ParquetWriter(
             log_building, LOG.with_metadata({"perron": json.dumps(header)}), compression="zstd"
         ) as log:
             for batch in source.chunks():
                 chunk = check(batch)
-                out, logged = _predict(bundle, batch, chunk, new_id, mask)
+                end = good + chunk.good.num_rows
+                more = {name: numbers[good:end] for name, numbers in pasts.pasts.items()} if pasts else {}
+                good = end
+                out, logged = _predict(bundle, batch, chunk, more, new_id, mask)
                 log.write_table(logged)
                 if writer is None:
                     kind = parquet.ParquetWriter if target.suffix == ".parquet" else csv.CSVWriter
@@ -94,6 +106,8 @@ def predict_file(
         if writer is None:
             raise SourceError("The source has a header and no rows; there is nothing to predict.")
         writer.close()
+        if pasts is not None:
+            pasts.remember()
         os.replace(log_building, log_path)
         os.replace(building, target)
     except OSError as error:
@@ -104,16 +118,40 @@ def predict_file(
     return Predicted(check.report.rows, check.report.bad, check.report.words)
 
 
+def _pasts_of(bundle: Bundle, source: Source) -> FilePasts | None:
+    """The pasts of the source's good rows in order; None where the system has no history."""
+    history, target = bundle.history, bundle.schema.target
+    if history is None:
+        return None
+    assert target is not None
+
+    def chunks() -> Iterator[pa.RecordBatch]:
+        check = TableCheck(bundle.schema, for_prediction=True)
+        check_target = TableCheck(replace(bundle.schema, fields=(replace(target, optional=True),)))
+        for batch in source.chunks():
+            chunk = check(batch)
+            if target.column in batch.schema.names or target.name in batch.schema.names:
+                judged = check_target(batch)  # what the contract doesn't allow (-1 for unknown) isn't known
+                known = pc.replace_with_mask(
+                    pa.nulls(batch.num_rows, judged.good[0].type), judged.good_mask, judged.good[0]
+                )
+            else:
+                known = pa.nulls(batch.num_rows, pa.float64())
+            yield chunk.good.append_column(target.name, known.filter(chunk.good_mask))
+
+    return of_file(history, chunks())
+
+
 def _predict(
-    bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, new_id: IdMaker, mask: Mask | None
+    bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, pasts: dict[str, Any], new_id: IdMaker, mask: Mask | None
 ) -> tuple[pa.Table, pa.Table]:
-    """The chunk's rows with their predictions, and its log."""
+    """The chunk's rows with their predictions, and its log; `pasts` are those of its good rows."""
     good, rows = chunk.good, batch.num_rows
     places = np.flatnonzero(np.asarray(chunk.good_mask)).tolist()
     answers: list[dict[str, Any]] = []
     unanswered: set[int] = set()
     if good.num_rows:
-        values, probabilities = bundle.run(tensors.from_table(bundle.schema, good))
+        values, probabilities = bundle.run(tensors.from_table(bundle.schema, good) | pasts)
         answers = bundle.answers(values, probabilities)
         unanswered = set(bundle.not_finite(values, probabilities))
     faults: list[str | None] = [None] * rows

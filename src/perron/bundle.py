@@ -3,6 +3,7 @@
     model.onnx      raw contract fields in, value (and probabilities) out
     contract.json   the contract
     sample.json     a request that the service answers
+    history.json, history.npz   of a system with history: its series' newest moments (`perron.history.state`)
     manifest.json   name, task, classes, metrics, parity, lineage, and the SHA-256 of the other files
 
 Opening a bundle checks every hash and loads no pickle; it needs NumPy and onnxruntime.
@@ -11,11 +12,11 @@ Opening a bundle checks every hash and loads no pickle; it needs NumPy and onnxr
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perron.check import Fault, judge_row, parse
 from perron.contract import Schema
@@ -23,6 +24,9 @@ from perron.digest import digest_bytes, digest_file
 from perron.errors import BundleError, DataError
 from perron.store import write_atomically
 from perron.tensors import RowPacker
+
+if TYPE_CHECKING:
+    from perron.history.state import History
 
 __all__ = ["Bundle", "load", "pack"]
 
@@ -89,8 +93,19 @@ class Bundle:
         return frozenset(given.name for given in self._session.get_inputs())
 
     @cached_property
-    def packer(self) -> RowPacker:
-        return RowPacker(self.schema)
+    def history(self) -> "History | None":
+        """The state of the series that rows' pasts come from; None where the system has no history."""
+        if "history.json" not in self.manifest["files"]:
+            return None
+        from perron.history.state import read_history  # not at the top: most bundles have none
+
+        return read_history(self.path, self.schema)
+
+    @cached_property
+    def packer(self) -> Callable[[Sequence[tuple[Any, ...]]], dict[str, Any]]:
+        """Packs decoded rows, tuples in the order of `schema.request`, into what the graph is fed, their pasts included."""
+        pack, history = RowPacker(self.schema), self.history
+        return pack if history is None else lambda rows: pack(rows) | history.features(rows)
 
     def run(self, feed: Mapping[str, Any]) -> tuple[Any, Any | None]:
         """Values (n,) and probabilities (n, k) (or None) of raw arrays (n,) by feature."""
@@ -113,6 +128,8 @@ class Bundle:
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """A prediction per row: `{"value": …}`, in a classification with `"probabilities": {label: share}` as well.
+
+        Of a system with history, rows see the state and those before them among the rows; the state stays as it is.
 
         Raises:
             DataError: a row breaks the contract (names the field, the value and the rule), or has no finite answer.
@@ -160,7 +177,15 @@ def _open_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def pack(folder: Path, *, graph: bytes, schema: Schema, sample: Mapping[str, Any], facts: Mapping[str, Any]) -> Bundle:
+def pack(
+    folder: Path,
+    *,
+    graph: bytes,
+    schema: Schema,
+    sample: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    history: Mapping[str, bytes] | None = None,
+) -> Bundle:
     """The bundle, written to a folder that appears only when it is complete.
 
     Args:
@@ -169,6 +194,7 @@ def pack(folder: Path, *, graph: bytes, schema: Schema, sample: Mapping[str, Any
         schema: the contract.
         sample: a request, `{"rows": [{…}]}`.
         facts: `name`, `task`, `classes`, `metrics`, `baseline`, `parity`, `lineage`.
+        history: the files that `history.state.pack_history` gives, of a system with history.
     """
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
@@ -178,6 +204,7 @@ def pack(folder: Path, *, graph: bytes, schema: Schema, sample: Mapping[str, Any
             "model.onnx": graph,
             "contract.json": _json(schema.to_json()),
             "sample.json": _json(sample),
+            **(history or {}),
         }
         for name, data in files.items():
             write_atomically(building / name, data)

@@ -102,7 +102,8 @@ class Field:
     """One column of a contract: its kind, its rules, its roles and its words.
 
     `column` is the name in sources; `name` is the name everywhere else. Bounds of dates and
-    datetimes are `date` and `datetime` (naive means UTC).
+    datetimes are `date` and `datetime` (naive means UTC). `in_requests` marks one that the model doesn't
+    see and a request must hold all the same, since a row's past is found by it.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Field:
     roles: tuple[Role, ...] = ()
     unit: str | None = None
     doc: str | None = None
+    in_requests: bool = False
 
     @property
     def is_target(self) -> bool:
@@ -130,6 +132,11 @@ class Field:
     def is_feature(self) -> bool:
         """Whether the model sees it."""
         return not {Role.TARGET, Role.ID, Role.GROUP, Role.WEIGHT, Role.IGNORE}.intersection(self.roles)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a row to predict comes with it: the features, and what places a row in its series."""
+        return self.is_feature or self.in_requests
 
     @property
     def is_numeric_category(self) -> bool:
@@ -221,9 +228,9 @@ class Schema:
 
     @property
     def request(self) -> tuple[Field, ...]:
-        """The fields that a request may hold: all but the target; only the features are required."""
+        """The fields that a request may hold: all but the target; only those that `is_asked` are required."""
         return tuple(
-            field if field.is_feature else replace(field, optional=True) for field in self.fields if not field.is_target
+            field if field.is_asked else replace(field, optional=True) for field in self.fields if not field.is_target
         )
 
     def with_role(self, role: Role) -> Field | None:

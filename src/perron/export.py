@@ -15,7 +15,8 @@ __all__ = ["export_graph"]
 def export_graph(fitted: Fitted) -> bytes:
     """The ONNX model of a fitted pipeline.
 
-    Inputs: one per feature of the contract, (N,), of the type that `tensors.raw_dtype` names.
+    Inputs: one per feature of the contract, (N,), of the type that `tensors.raw_dtype` names; and of a
+    system with history one per declaration, (N,) float64.
     Outputs, in this order: `value` (N,) float64, or the label's own type in a classification; `probabilities`
     (N, k) float64 where the model has them, in the order of the classes.
     A field that has one of these names keeps it, and the output's gets an underscore.
@@ -31,6 +32,7 @@ def export_graph(fitted: Fitted) -> bytes:
     inputs = {
         field.name: ndx.argument(shape=("N",), dtype=_dtype(ndx, raw_dtype(field))) for field in fitted.schema.features
     }
+    inputs |= {past.name: ndx.argument(shape=("N",), dtype=ndx.float64) for past in fitted.pasts}
     try:
         made = columns(
             fitted.schema,
@@ -40,6 +42,7 @@ def export_graph(fitted: Fitted) -> bytes:
             lambda codes: ndx.astype(codes, ndx.utf8),
             cleaners=fitted.cleaners,
             texts=texts,
+            pasts=fitted.pasts,
         )
     except FeatureError as error:
         raise FeatureError(f"{error} (it runs in training, but can't be traced into the graph)") from error

@@ -16,6 +16,7 @@ from perron.cleaning.calendar import calendar
 from perron.cleaning.columns import Cleaner, Texts, Vectors, clean, stand_ins
 from perron.contract import Schema
 from perron.errors import FeatureError
+from perron.history import Past
 from perron.tensors import NULL_TEXT, raw_dtype
 
 __all__ = ["Features", "columns", "given_columns"]
@@ -43,8 +44,10 @@ def columns(
     to_text: Callable[[Any], Any],
     cleaners: Sequence[Cleaner] = (),
     texts: Texts = numpy_texts,
+    pasts: Sequence[Past] = (),
 ) -> dict[str, Any]:
-    """The model's columns by name: one per field, or what stands for it (calendar parts per date), then the user's features.
+    """The model's columns by name: one per field, or what stands for it (calendar parts per date), the rows' pasts,
+    then the user's features.
 
     Args:
         raw: arrays (n,) by field, as `tensors.from_table` gives them, or the graph's own.
@@ -53,6 +56,7 @@ def columns(
         to_text: turns whole numbers into text (the categories of numeric codes), in the same world as `xp`.
         cleaners: the declared cleaning, fitted.
         texts: what cleaning does to texts, in the same world as `xp`.
+        pasts: what else `raw` holds: of each declaration of history an array (n,) float64, under its name.
 
     Raises:
         FeatureError: the function fails, or gives something else than a dict of arrays (n,).
@@ -75,6 +79,8 @@ def columns(
         else:
             made[field.name] = given[field.name]
     made |= added
+    for past in pasts:
+        given[past.attribute] = made[past.name] = _guarded(raw[past.name])
     if function is not None:
         made.update(_user_columns(function, xp, given, made))
     return made

@@ -1,11 +1,13 @@
 """A subject or an age in; what the project still knows of it out of the prediction log and the outcomes."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from perron import bundle as bundles
 from perron.contract import Role, Schema
 from perron.errors import DataError, NotFound, nearest
+from perron.history import journal_path
 from perron.predictions.mask import digest_of
 from perron.predictions.upkeep import Forgotten, delete_before, forget_rows
 from perron.project import Project
@@ -14,7 +16,8 @@ __all__ = ["forget_older", "forget_subject", "id_values"]
 
 
 def forget_subject(project: Project, value: str, field: str | None = None) -> Forgotten:
-    """Removes every prediction of rows whose Id (or another field, by name) has that value, and its outcomes.
+    """Removes every prediction of rows whose Id (or another field, by name) has that value, its outcomes, and what was
+    observed of series at its moment.
 
     Models and snapshots stay: what a person's rows did to them is not in them as rows that could be found.
 
@@ -42,14 +45,30 @@ def forget_subject(project: Project, value: str, field: str | None = None) -> Fo
         hint = nearest(field, names) if field is not None else "name another field with --field"
         raise NotFound(f"No model's contract has {'a pn.Id field' if field is None else repr(field)}; {hint}")
 
+    found_rows: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+
     def belongs(recorded: Any) -> bool:
         name, values = wanted.get(recorded.header["model"], ("", set()))
         given = recorded.input.get(name)
-        return given is not None and (type(given).__name__, given) in values
+        is_wanted = given is not None and (type(given).__name__, given) in values
+        if is_wanted:
+            found_rows.setdefault((recorded.header["model"], recorded.header["version"]), []).append(recorded.input)
+        return is_wanted
 
     gone = forget_rows(project.predictions, belongs)
+    for (model, version), rows in found_rows.items():
+        _forget_moments(project, model, version, rows)
     project.ledger.delete_outcomes(gone.predictions)
     return gone
+
+
+def _forget_moments(project: Project, model: str, version: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    row = project.ledger.get_version(model, version)
+    history = bundles.load(project.ledger.bundle_path(row), row["bundle"]).history
+    if history is not None:
+        history.attach(journal_path(project.predictions, model), sync=True)
+        history.forget(rows)
+        history.close()
 
 
 def id_values(project: Project, schema: Schema, name: str, value: Any) -> set[tuple[str, Any]]:

@@ -129,7 +129,7 @@ def _folds_key(work: Work) -> Any:
 def _training(work: Work) -> list[Any]:
     """What of the system decides, beside the rows and the contract, what is fitted on them."""
     system = work.system
-    return [_functions(work), system.params, system.seed, system.cleaning]
+    return [_functions(work), system.params, system.seed, system.cleaning, system.history]
 
 
 STEPS = (
@@ -140,7 +140,14 @@ STEPS = (
     Step("gates", lambda w: [w.outputs["evaluate"], *_rows(w), w.system.gates, _champion_key(w)]),
     Step(
         "bundle",
-        lambda w: [w.outputs["train"]["digest"], *_rows(w), w.outputs["evaluate"], w.system.name, w.system.sensitive],
+        lambda w: [
+            w.outputs["train"]["digest"],
+            *_rows(w),
+            w.outputs["evaluate"],
+            w.system.name,
+            w.system.sensitive,
+            w.system.history,
+        ],
     ),
     Step(
         "register",

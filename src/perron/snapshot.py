@@ -17,7 +17,7 @@ from perron.rules import Rule
 from perron.source import Source
 from perron.store import Store
 
-__all__ = ["Snapshot", "read_parts", "read_snapshot", "take_snapshot"]
+__all__ = ["Snapshot", "part_rows", "read_parts", "read_snapshot", "take_snapshot"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,15 @@ def read_parts(store: Store, snapshot: str, split: str) -> tuple[pa.Table, pa.Ta
     Raises:
         LedgerError: the store doesn't have one of the two.
     """
-    table = read_snapshot(store, snapshot)
+    return part_rows(store, read_snapshot(store, snapshot), split)
+
+
+def part_rows(store: Store, table: pa.Table, split: str) -> tuple[pa.Table, pa.Table]:
+    """The same of a snapshot that was read, whatever columns were added to it.
+
+    Raises:
+        LedgerError: the store doesn't have the split.
+    """
     packed = np.frombuffer(store.get(split).read_bytes(), np.uint8)
     is_train, is_test = np.unpackbits(packed.reshape(2, -1), axis=1, count=table.num_rows).astype(bool)
     return table.filter(pa.array(is_train)), table.filter(pa.array(is_test))

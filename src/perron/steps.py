@@ -1,5 +1,6 @@
 """The pipeline's steps: each takes a Work and gives plain data; blobs that it left are under `blobs`."""
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -8,17 +9,20 @@ import pyarrow as pa
 
 from perron import bundle as bundles
 from perron import tensors
+from perron.contract import Schema
 from perron.errors import FeatureError, PerronError
 from perron.evaluate import baseline as naive
 from perron.evaluate import evaluate as score
 from perron.export import export_graph
 from perron.gates import judge_gate
+from perron.history import Past
+from perron.history.table import add_pasts, pack_table
 from perron.labels.table import WithLabels
 from perron.ledger import BY_GATES, CHAMPION
 from perron.parity import compare
 from perron.pipeline import source_digest
 from perron.project import Work, rival_of, source_path
-from perron.snapshot import read_parts, read_snapshot, take_snapshot
+from perron.snapshot import part_rows, read_snapshot, take_snapshot
 from perron.source import ReadAhead, Source, open_source
 from perron.split.leaks import find_leaks
 from perron.split.rows import NEITHER, TEST, TRAIN, fold_rows, split_rows
@@ -33,6 +37,7 @@ ROWS_ALONE = 200  # test rows that are also answered one by one
 
 def snapshot(work: Work) -> dict[str, Any]:
     """Reads the source, quarantines bad rows, keeps the good ones."""
+    moment = time.time()
     system, project = work.system, work.project
     opened: Source = open_source(source_path(system, project.folder))
     if system.labels is not None:
@@ -43,6 +48,7 @@ def snapshot(work: Work) -> dict[str, Any]:
     _note(work, "snapshot", "out", blobs)
     return {
         **asdict(taken),
+        "taken": moment,
         "source": work.system.source,
         "source_digest": source_digest(work),
         "labels": work.system.labels,
@@ -153,7 +159,10 @@ def _champion_scores(work: Work) -> dict[str, float] | None:
     champion = bundles.load(work.project.ledger.bundle_path(rival), rival["bundle"])
     schema, test_rows = work.system.schema, _parts(work)[1]
     try:
-        values, probabilities = champion.run(tensors.from_table(champion.schema, test_rows))
+        pasts = champion.history.pasts if champion.history else ()
+        rows = _parts(work, champion.schema, pasts)[1] if pasts else test_rows
+        feed = tensors.from_table(champion.schema, rows) | {past.name: np.asarray(rows[past.name]) for past in pasts}
+        values, probabilities = champion.run(feed)
     except (KeyError, PerronError, pa.ArrowInvalid, pa.ArrowNotImplementedError):  # another contract
         recorded: dict[str, float] = champion.manifest["metrics"]
         return recorded
@@ -185,6 +194,7 @@ def bundle(work: Work) -> dict[str, Any]:
         folder,
         graph=graph,
         schema=system.schema,
+        history=pack_table(_snapshot(work), system.schema, system.history, work.outputs["snapshot"]["taken"]),
         sample={"rows": [_sample_row(system.schema, test_rows)]},
         facts={
             "name": system.name,
@@ -212,7 +222,7 @@ def _prove(fitted: Fitted, graph: bytes, rows: pa.Table) -> Any:
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     used = {given.name for given in session.get_inputs()}
-    feed = {name: array for name, array in tensors.from_table(fitted.schema, rows).items() if name in used}
+    feed = {name: array for name, array in fitted.raw(rows).items() if name in used}
 
     def answer(part: Any) -> tuple[Any, Any | None]:
         found = session.run(None, {name: array[part] for name, array in feed.items()})
@@ -232,7 +242,7 @@ def _prove(fitted: Fitted, graph: bytes, rows: pa.Table) -> Any:
 
 def _sample_row(schema: Any, rows: pa.Table) -> dict[str, Any]:
     """The first test row with nothing missing, or the first: an example for people to send."""
-    names = [field.name for field in schema.features]
+    names = [field.name for field in schema.request if field.is_asked]
     whole = rows.select(names).slice(0, 1000).drop_null()
     row = (whole if whole.num_rows else rows.select(names)).slice(0, 1).to_pylist()[0]
     return {
@@ -260,9 +270,20 @@ def register(work: Work) -> dict[str, Any]:
     return {"version": version, "alias": rollout.version}
 
 
-def _parts(work: Work) -> tuple[pa.Table, pa.Table]:
-    """The train rows and the test rows."""
-    return read_parts(work.project.store, work.outputs["snapshot"]["digest"], work.outputs["split"]["digest"])
+def _snapshot(work: Work) -> pa.Table:
+    return read_snapshot(work.project.store, work.outputs["snapshot"]["digest"])
+
+
+def _parts(
+    work: Work, schema: Schema | None = None, pasts: tuple[Past, ...] | None = None
+) -> tuple[pa.Table, pa.Table]:
+    """The train rows and the test rows, with their pasts: by the system's declarations, or by another model's.
+
+    A row's past is made of all rows before it, whichever part they are in: a test row sees train rows, as in life.
+    """
+    system = work.system
+    table = add_pasts(_snapshot(work), schema or system.schema, system.history if pasts is None else pasts)
+    return part_rows(work.project.store, table, work.outputs["split"]["digest"])
 
 
 def _fitted(work: Work) -> Fitted:

@@ -24,6 +24,7 @@ from perron.cleaning import Cleaning, check_cleaning
 from perron.contract import Contract, Role, Schema, SensitiveHow, schema_of
 from perron.errors import DeclarationError, PerronError, nearest
 from perron.gates import Gate
+from perron.history import Past, check_history, requested
 from perron.metrics import METRICS, task_of
 from perron.rollout import Rollout, check_rollout
 from perron.rules import Rule, check_rule
@@ -57,6 +58,7 @@ class System:
             project's secret, by which one person's rows are still known as such, or `drop`, nothing.
         labels: the labelled table that `perron label import` writes, a Parquet file relative to the folder of
             system.py; its rows are trained on beside the source's.
+        history: lags and rolling statistics along the Time field, made with `perron.history`.
 
     Raises:
         DeclarationError: a part that makes no sense, or parts that contradict each other.
@@ -78,6 +80,7 @@ class System:
         sensitive: SensitiveHow = "hash",
         rollout: Rollout | None = None,
         labels: str | None = None,
+        history: Sequence[Past | tuple[Past, ...]] = (),
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DeclarationError(
@@ -91,6 +94,8 @@ class System:
         self.source = str(source)
         self.split = split if split is not None else self._default_split()
         self._check_split()
+        self.history = check_history(history, self.schema, self.split, name)
+        self.schema = requested(self.schema, self.history)
         if isinstance(gates, Gate | str) or not isinstance(gates or (), Sequence):
             raise DeclarationError(f"The gates of {name} are {gates!r:.60}; give a list: gates=[pn.gate(…)].")
         self.gates = tuple(gates) if gates is not None else (self._default_gate(),)

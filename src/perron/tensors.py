@@ -11,7 +11,7 @@ from perron.contract import Field, Schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DAY_S", "NULL_TEXT", "RowPacker", "from_table", "raw_dtype", "seconds"]
+__all__ = ["DAY_S", "NULL_TEXT", "RowPacker", "from_table", "microseconds", "raw_dtype", "seconds"]
 
 NULL_TEXT = "␀"  # stands for a missing text: a graph's strings can't be null
 DAY_S = 86_400.0
@@ -85,9 +85,13 @@ def _packing(field: Field) -> tuple[Any, Callable[[Iterable[Any]], list[Any]] | 
     return np.dtype(dtype), None
 
 
+def microseconds(value: date) -> int:
+    """Since 1970 in UTC, exactly; a date is its first instant, and a naive datetime is UTC."""
+    if isinstance(value, datetime):
+        return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
+    return (value - date(1970, 1, 1)).days * 86_400_000_000
+
+
 def seconds(value: date) -> float:
     """A date or datetime (naive means UTC) as the graph is fed it: seconds since 1970 in UTC."""
-    if isinstance(value, datetime):
-        since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - EPOCH
-        return (since // MICROSECOND) / 1e6  # exactly as `from_table` divides; timestamp() rounds otherwise
-    return (value - date(1970, 1, 1)).days * DAY_S
+    return microseconds(value) / 1e6  # exactly as `from_table` divides; timestamp() rounds otherwise

@@ -14,6 +14,7 @@ from perron.cleaning.columns import Cleaner, Vectors, fit
 from perron.contract import Role, Schema
 from perron.errors import DataError, ModelError
 from perron.features import Features, columns, given_columns
+from perron.history import Past
 from perron.system import System
 
 __all__ = ["Fitted", "frame_of", "load_fitted", "save_fitted", "target_of", "train", "weight_of"]
@@ -32,11 +33,17 @@ class Fitted:
     pipeline: Any
     classes: tuple[str | int | bool, ...] | None
     cleaners: tuple[Cleaner, ...] = ()
+    pasts: tuple[Past, ...] = ()
+
+    def raw(self, table: pa.Table) -> dict[str, Any]:
+        """What the graph is fed for checked rows, to which `perron.history.table` has added their pasts."""
+        return tensors.from_table(self.schema, table) | {p.name: np.asarray(table[p.name]) for p in self.pasts}
 
     def frame(self, table: pa.Table) -> Any:
-        """The model's columns of checked rows, as the pipeline takes them."""
-        raw = tensors.from_table(self.schema, table)
-        return frame_of(columns(self.schema, raw, self.features, np, _as_text, cleaners=self.cleaners))
+        """The model's columns of the same rows, as the pipeline takes them."""
+        return frame_of(
+            columns(self.schema, self.raw(table), self.features, np, _as_text, cleaners=self.cleaners, pasts=self.pasts)
+        )
 
     def predict(self, table: pa.Table) -> tuple[Any, Any | None]:
         """Values (n,) (labels in a classification) and probabilities (n, k) where the model has them."""
@@ -68,7 +75,7 @@ def _as_text(numbers: Any) -> Any:
 
 
 def train(system: System, table: pa.Table) -> Fitted:
-    """The system's cleaning and model, fitted on all rows of the table.
+    """The system's cleaning and model, fitted on all rows of the table, to which the rows' pasts were added.
 
     Raises:
         DataError: the target has one class, a weight is negative, or a column has nothing that its cleaning needs.
@@ -86,7 +93,7 @@ def train(system: System, table: pa.Table) -> Fitted:
     if system.cleaning:
         raw = tensors.from_table(system.schema, table)
         cleaners = fit(system.cleaning, given_columns(system.schema, raw, np))
-    unfitted = Fitted(system.schema, system.features_function, None, classes, cleaners=cleaners)
+    unfitted = Fitted(system.schema, system.features_function, None, classes, cleaners=cleaners, pasts=system.history)
     frame, weight = unfitted.frame(table), weight_of(system.schema, table)
     if not frame.notna().to_numpy().any():
         raise ModelError("Every value in the train rows is missing; look at the source and the features function.")

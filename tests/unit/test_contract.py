@@ -446,7 +446,7 @@ FULL = Field(
 OTHERS: dict[str, Any] = {
     "name": "x2", "kind": "int", "column": "x3", "optional": True, "values": ("a", "b"), "ge": 1, "gt": 1, "le": 1,
     "lt": 1, "multiple_of": 2, "min_length": 2, "max_length": 8, "pattern": "b", "roles": (Role.ID,), "unit": "km",
-    "doc": "Others.",
+    "doc": "Others.", "in_requests": True,
 }  # fmt: skip
 
 

@@ -110,7 +110,7 @@ class TableCheck:
         self._rules = rules
         self.fields = schema.request if for_prediction else schema.fields
         if for_prediction:  # a row to predict may come without what only training needs
-            self._may_lack = {f.column for f in self.fields if not f.is_feature}
+            self._may_lack = {f.column for f in self.fields if not f.is_asked}
         else:
             self._may_lack = set()
         self.arrow = arrow_schema(self.fields)

@@ -25,6 +25,7 @@ def predict(
     from perron.bundle import load
     from perron.cli.counter import Counter
     from perron.errors import SourceError
+    from perron.history import journal_path
     from perron.source import open_source
 
     if output.exists() and rows.exists() and output.samefile(rows):
@@ -32,6 +33,8 @@ def predict(
     project = shared.open_project(folder)
     row = project.ledger.get_version(shared.the_model(project, model), version)
     bundle = load(project.ledger.bundle_path(row), row["bundle"])
+    if bundle.history is not None:
+        bundle.history.attach(journal_path(project.predictions, bundle.name))
     with Counter("rows", quiet=as_json) as counter:
         done = predict_file(
             bundle, row["version"], open_source(rows), output, project.predictions, counter, secret=project.secret

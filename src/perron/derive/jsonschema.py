@@ -19,7 +19,7 @@ TYPES: dict[str, dict[str, Any]] = {
 
 
 def row_schema(schema: Schema) -> dict[str, Any]:
-    """The schema of one row to predict: the features are required, unknown fields are not allowed."""
+    """The schema of one row to predict: what `Field.is_asked` says is required, unknown fields are not allowed."""
     made: dict[str, Any] = {
         "type": "object",
         "title": schema.name,

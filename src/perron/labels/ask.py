@@ -13,13 +13,14 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from perron import bundle as bundles
-from perron import predictions, tensors
+from perron import predictions
 from perron.bundle import Bundle
 from perron.check import judge_row, parse
 from perron.check.table import TableCheck, arrow_schema, read_values
 from perron.contract import Role, Schema
 from perron.digest import digest_file
 from perron.errors import DataError, ModelError, NotFound
+from perron.history.table import fed
 from perron.labels import LABELS, ORIGIN, TASK, asked_folder
 from perron.labels.files import Task, check_target, write_tasks
 from perron.labels.score import committee_scores, drift_scores, margin_scores
@@ -357,7 +358,7 @@ def _answers(
     if champion is None or champion[0].schema.features != schema.features:
         return [(None, None)] * table.num_rows
     bundle = champion[0]
-    given = bundle.run(tensors.from_table(bundle.schema, table))
+    given = bundle.run(fed(bundle, table))
     lost = set(bundle.not_finite(*given))
     return [
         (None, None) if place in lost else (answer["value"], answer.get("probabilities"))

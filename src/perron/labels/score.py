@@ -23,6 +23,7 @@ from perron.catalog import Entry, entries, find_entry, schema_of, split_of
 from perron.contract import Schema
 from perron.errors import DataError, ModelError, NotFound
 from perron.features import columns
+from perron.history.table import fed
 from perron.ledger import CHAMPION
 from perron.project import Project
 from perron.snapshot import read_parts, read_snapshot
@@ -53,7 +54,7 @@ def margin_scores(champion: Bundle, schema: Schema, table: pa.Table) -> Any:
         raise ModelError(
             f"The champion of {champion.name} was trained on other fields than system.py declares now; run `perron run` first."
         )
-    _, shares = champion.run(tensors.from_table(champion.schema, table))
+    _, shares = champion.run(fed(champion, table))
     ordered = np.sort(np.nan_to_num(np.asarray(shares)), axis=1)
     return 1.0 - (ordered[:, -1] - ordered[:, -2])
 

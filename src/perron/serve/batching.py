@@ -107,6 +107,7 @@ class Batcher:
         self.is_unlogged = False
         self._told = 0.0
         self._bundle, self._version, self._log, self._numbers = bundle, version, log, numbers
+        self._history = bundle.history
         self._sync, self._queue_rows, self._in_background = sync, queue_rows, in_background
         self._waiting: list[_Waiting] = []
         self._waiting_rows = 0
@@ -208,6 +209,8 @@ class Batcher:
 
     def _run(self, rows: Sequence[tuple[Any, ...]]) -> _Outputs:
         values, probabilities = self._bundle.run(self._bundle.packer(rows))
+        if self._history is not None:  # what rows that come later look back on, whatever becomes of the answer
+            self._history.observe(rows)
         plain = values.tolist()
         if probabilities is None:  # the common case, without NumPy: a fifth of the time for one row
             bad = [] if values.dtype.kind != "f" else [p for p, value in enumerate(plain) if not isfinite(value)]

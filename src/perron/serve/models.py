@@ -18,6 +18,7 @@ from typing import Any
 from perron.bundle import Bundle, load
 from perron.check.request import Decoder, Rejection
 from perron.errors import NotFound, PerronError, nearest
+from perron.history import journal_path
 from perron.plan import ModelPlan, Plan, VersionPlan
 from perron.predictions import PredictionLog
 from perron.predictions.mask import Mask, mask_of
@@ -266,11 +267,26 @@ class Models:
                 found[version.number] = known
                 continue
             try:
-                found[version.number] = _warm(version, wanted.name)
+                found[version.number] = self._open(version, wanted.name)
             except Exception as error:
                 fault = str(error) if isinstance(error, PerronError) else f"{type(error).__name__}: {error}"
                 logger.error("refused %s version %d: %s", wanted.name, version.number, fault)
         return _Loaded(found, fault)
+
+    def _open(self, version: VersionPlan, name: str) -> Bundle:
+        """The version's bundle, checked, with what was observed of its series, and asked once.
+
+        Raises:
+            BundleError: it is damaged, isn't the one that was registered, or is of another model.
+            LedgerError: the journal of its history can't be read.
+        """
+        bundle = load(version.path, version.digest)
+        if bundle.name != name:
+            raise NotFound(f"{version.path} holds {bundle.name}, not {name}.")
+        if bundle.history is not None:
+            bundle.history.attach(journal_path(self.log_folder, name), sync=self.sync)
+        bundle.predict(bundle.sample["rows"])
+        return bundle
 
     def _take(self, wanted: ModelPlan, loaded: _Loaded) -> None:
         """Puts a model's new state in place of its old one, between two requests."""
@@ -368,16 +384,3 @@ class Models:
 
 def _first(endpoints: Iterable[Endpoint], version: int) -> Endpoint | None:
     return next((endpoint for endpoint in endpoints if endpoint.version == version), None)
-
-
-def _warm(version: VersionPlan, name: str) -> Bundle:
-    """The version's bundle, checked, and asked once.
-
-    Raises:
-        BundleError: it is damaged, isn't the one that was registered, or is of another model.
-    """
-    bundle = load(version.path, version.digest)
-    if bundle.name != name:
-        raise NotFound(f"{version.path} holds {bundle.name}, not {name}.")
-    bundle.predict(bundle.sample["rows"])
-    return bundle
