@@ -3,10 +3,16 @@
 import csv
 import json
 import os
+import pwd
 import random
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +113,135 @@ def house() -> dict[str, Any]:
         "longitude": -122.23, "latitude": 37.88, "housing_median_age": 41, "total_rooms": 880, "total_bedrooms": 129,
         "population": 322, "households": 126, "median_income": 8.3252, "ocean_proximity": "NEAR BAY",
     }  # fmt: skip
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A real Postgres, empty but for what tests of this session make in it: give tables names of their own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    programs = found[-1] if found else Path(need("initdb")).parent
+    is_root = os.geteuid() == 0  # as whom it doesn't run
+    with tempfile.TemporaryDirectory(prefix="perron-postgres-") as home:
+        folder = Path(home, "data")
+        if is_root:
+            person = pwd.getpwnam("postgres")
+            os.chown(home, person.pw_uid, person.pw_gid)
+
+        def do(*words: str | Path) -> None:
+            as_whom = ["runuser", "-u", "postgres", "--"] if is_root else []
+            subprocess.run([*as_whom, *map(str, words)], cwd=home, check=True, capture_output=True, timeout=60)
+
+        do(programs / "initdb", "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8", "--locale=C.UTF-8", "-D", folder)
+        port = free_port()
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {home} -c fsync=off"
+        do(programs / "pg_ctl", "-D", folder, "-o", options, "-l", Path(home, "log"), "-w", "start")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            do(programs / "pg_ctl", "-D", folder, "-m", "immediate", "-w", "stop")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of moto's S3 server."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """`s3://…` of a new bucket; the environment says where its server is, for this process and what it starts."""
+    import boto3
+
+    for name, value in (
+        ("AWS_ENDPOINT_URL", s3_server), ("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_DEFAULT_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{abs(hash(request.node.nodeid)):x}"
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    return f"s3://{bucket}"
+
+
+class FileServer:
+    """A web server of files in memory, by their paths: with parts of files and tags, or without."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.has_ranges = True
+        self.asked: list[tuple[str, str | None]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+            def do_HEAD(self) -> None:
+                self.answer(with_body=False)
+
+            def do_GET(self) -> None:
+                self.answer(with_body=True)
+
+            def answer(self, with_body: bool) -> None:
+                data = outer.files.get(self.path.partition("?")[0])
+                part = self.headers.get("Range")
+                outer.asked.append((self.command, part))
+                if data is None:
+                    self.send_response(404)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                if part and outer.has_ranges:
+                    first, last = part.removeprefix("bytes=").split("-")
+                    begin, end = int(first), min(int(last or len(data)), len(data) - 1)
+                    self.send_response(206)
+                    self.send_header("Content-Range", f"bytes {begin}-{end}/{len(data)}")
+                    body = data[begin : end + 1]
+                else:
+                    self.send_response(200)
+                    body = data
+                if outer.has_ranges:
+                    self.send_header("Accept-Ranges", "bytes")
+                    self.send_header("ETag", f'"{hash(data):x}"')
+                    self.send_header("Content-Length", str(len(body)))
+                else:
+                    self.send_header("Connection", "close")
+                self.end_headers()
+                if with_body:
+                    self.wfile.write(body)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def file_server() -> Iterator[FileServer]:
+    """A web server on this machine; what is put into its `files` is served."""
+    served = FileServer()
+    thread = threading.Thread(target=served.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield served
+    finally:
+        served.server.shutdown()
+        thread.join()
+        served.server.server_close()

@@ -13,6 +13,8 @@
     ├── NotFound           a name, version or id that isn't there
     └── MissingPackage     an optional package that isn't installed
 
+    SourceWarning          rows of a source that can't be read as what they are; the others are given
+
 Faults in data are values (`perron.check.Fault`), never exceptions. Exit codes and HTTP statuses are
 assigned by the command line and the server, not here.
 """
@@ -33,6 +35,7 @@ __all__ = [
     "ParityError",
     "PerronError",
     "SourceError",
+    "SourceWarning",
     "nearest",
 ]
 
@@ -83,6 +86,10 @@ class NotFound(PerronError):
 
 class MissingPackage(PerronError):
     """An optional package that isn't installed; says which extra brings it."""
+
+
+class SourceWarning(UserWarning):
+    """Some rows of a source can't be read as what they are; the message is one line that names them."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

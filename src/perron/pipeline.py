@@ -21,7 +21,8 @@ from perron.digest import digest, digest_bytes, digest_code, digest_file
 from perron.environment import code_of, environment_of
 from perron.errors import PerronError
 from perron.ledger import CHAMPION, is_automatic
-from perron.project import Project, Work, rival_of, source_path
+from perron.project import Project, Work, rival_of
+from perron.source import UNTOLD, Description, Readable, describe, is_opened, local_files, open_source, shown
 from perron.system import System
 
 __all__ = ["Progress", "Result", "Step", "package_digest", "run_pipeline", "source_digest"]
@@ -99,13 +100,16 @@ def _is_in_force(work: Work, output: Mapping[str, Any]) -> bool:
     return True
 
 
-def _source_key(work: Work) -> list[str | None]:
-    """The source's bytes and its name, which the snapshot's output tells, and the labels' bytes."""
-    labels = work.system.labels
-    if labels is None:
-        return [source_digest(work), work.system.source, None]
-    path = work.project.folder / labels
-    return [source_digest(work), work.system.source, digest_file(path) if path.is_file() else "missing"]
+def _source_key(work: Work) -> list[Any]:
+    """The source's bytes (the run itself, where only reading tells), its name, which the snapshot's output tells, how it
+    is read, and the labels' bytes."""
+    system = work.system
+    how = [system.source.kind, system.source.options] if isinstance(system.source, Description) else []
+    key = [source_digest(work) or work.run, shown(system.source), how]
+    if system.labels is None:
+        return [*key, None]
+    path = work.project.folder / system.labels
+    return [*key, digest_file(path) if path.is_file() else "missing"]
 
 
 def _rules_key(work: Work) -> Any:
@@ -114,8 +118,7 @@ def _rules_key(work: Work) -> Any:
     for rule in work.system.checks:
         key.append(rule)
         if rule.other is not None:
-            path = work.project.folder / Path(rule.other[0]).expanduser()
-            key.append(digest_file(path) if path.is_file() else "missing")  # the step says so, in words
+            key.append(_digest_of(work, rule.other[0]) or work.run)
         if rule.within_s is not None:
             key.append(int(time.time() / (rule.within_s / 10)))
     return key
@@ -254,21 +257,40 @@ def _functions(work: Work) -> list[str | None]:
     return [None if f is None else digest_code(f, root) for f in (system.features_function, system.model_function)]
 
 
-def source_digest(work: Work) -> str:
-    """The digest of the source file's bytes, remembered by its size and time of change."""
-    path = source_path(work.system, work.project.folder)
+def source_digest(work: Work) -> str | None:
+    """What decides that the system's source is unchanged: the digest of its files' bytes, remembered by their sizes and
+    times of change, or what a server says of a file. None where only reading tells (a database, a function): it is
+    read anew in each run, and what comes after is cached by what was read."""
+    return _digest_of(work, work.system.source)
+
+
+def _digest_of(work: Work, readable: Readable) -> str | None:
+    """A source that can't be read has none: the step says why, in words."""
+    folder = work.project.folder
     try:
-        facts = path.stat()
-    except OSError:
-        return "missing"  # the step says so, in words
-    key = digest(["source", str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino])
-    known = work.project.ledger.find_result(key)
-    # A file that changed within the clock's resolution keeps its time: one that is younger is read again.
-    if known is not None and time.time_ns() - facts.st_mtime_ns > 2_000_000_000:
-        return str(known["digest"])
-    found = digest_file(path)
-    work.project.ledger.remember(key, "source", {"digest": found}, work.run)
+        described = None if is_opened(readable) else describe(readable, folder)
+        if described is not None and described.kind in UNTOLD:
+            return None
+        facts, youngest = _facts_of(described, folder)
+        key = digest(["source", described.kind if described else None, facts])
+        known = work.project.ledger.find_result(key) if facts else None
+        # A file that changed within the clock's resolution keeps its time: one that is younger is read again.
+        if known is not None and time.time_ns() - youngest > 2_000_000_000:
+            return str(known["digest"])
+        found = open_source(described or readable, folder).fingerprint()
+    except (PerronError, OSError):
+        return None
+    if facts and found is not None:
+        work.project.ledger.remember(key, "source", {"digest": found}, work.run)
     return found
+
+
+def _facts_of(described: Description | None, folder: Path) -> tuple[list[Any], int]:
+    """Of each local file its path, size, time of change and number; and the latest of the times."""
+    files = local_files(described, folder) if described else None
+    stats = [(path, path.stat()) for path in files or ()]
+    facts = [[str(path.resolve()), s.st_size, s.st_mtime_ns, s.st_ino] for path, s in stats]
+    return facts, max((s.st_mtime_ns for _, s in stats), default=0)
 
 
 @cache

@@ -13,7 +13,7 @@ from perron.system import System
 if TYPE_CHECKING:  # SQLAlchemy takes a tenth of a second, and a check needs no ledger
     from perron.ledger import Ledger
 
-__all__ = ["Project", "Work", "rival_of", "source_path"]
+__all__ = ["Project", "Work", "rival_of"]
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,3 @@ def rival_of(work: Work) -> dict[str, Any] | None:
             return version
         event = ledger.alias_before(name, CHAMPION, event["id"])
     return None
-
-
-def source_path(system: System, folder: Path) -> Path:
-    """The source's path; a relative one is meant from the project's folder."""
-    return folder / Path(system.source).expanduser()

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from perron.contract import Schema
 from perron.errors import DeclarationError, nearest
+from perron.source import hide
 
 __all__ = [
     "Rule",
@@ -86,7 +87,7 @@ class Rule:
                 return f"a {' and '.join(self.fields)} that no earlier row has"
             case "references":
                 assert self.other is not None
-                return f"a {self.fields[0]} that is in {self.other[1]} of {self.other[0]}"
+                return f"a {self.fields[0]} that is in {self.other[1]} of {hide(self.other[0])}"
             case "freshness":
                 return f"a newest {self.fields[0]} at most {timedelta(seconds=self.within_s or 0)} old"
             case _:

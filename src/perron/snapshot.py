@@ -1,6 +1,6 @@
 """A source and a contract in; the good rows as one immutable Parquet blob and the bad ones in quarantine out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ def take_snapshot(
     """The snapshot of a source, chunk by chunk.
 
     The quarantine holds each bad row as it came, with its number and every rule that it broke. Where a
-    `unique` rule is broken the source is read twice.
+    `unique` rule is broken the rows are read twice: from the source where it tells that it is unchanged,
+    else (a database, a function) from a copy.
 
     Args:
         source: read to its end.
@@ -58,19 +59,45 @@ def take_snapshot(
         DataError: a column is missing, no row is good, more than `max_bad_share` of them are bad, or a rule stops it.
     """
     known = known_values(rules, schema, folder)
-    judge = RuleCheck(rules, schema, known) if rules else None
-    taken = _take(source, schema, store, max_bad_share, judge)
-    if judge is None:
-        return taken
-    doubles = judge.doubles()
-    if any(numbers.size for numbers in doubles.values()):
-        judge = RuleCheck(rules, schema, known, doubles)
+    if not rules:
+        return _take(source, schema, store, max_bad_share, None)
+    judge = RuleCheck(rules, schema, known)
+    with store.scratch() as scratch:
+        if any(rule.kind == "unique" for rule in rules) and source.fingerprint() is None:
+            source = _Kept(source, scratch / "rows.arrow")
         taken = _take(source, schema, store, max_bad_share, judge)
+        doubles = judge.doubles()
+        if any(numbers.size for numbers in doubles.values()):
+            judge = RuleCheck(rules, schema, known, doubles)
+            taken = _take(source, schema, store, max_bad_share, judge)
     verdicts = judge.verdicts()
     stopped = [verdict.detail for verdict in verdicts if verdict.status == "stop"]
     if stopped:
         raise DataError(f"{'; '.join(stopped)}; mend the source, or change the checks of the system.")
     return replace(taken, findings=[_finding(verdict) for verdict in verdicts if verdict.status == "warn"])
+
+
+class _Kept:
+    """A source whose first reading is kept in a file, since it may give other rows, or another order, the next time."""
+
+    def __init__(self, source: Source, file: Path) -> None:
+        self._source, self._file, self.names = source, file, source.names
+
+    def fingerprint(self) -> str | None:
+        return self._source.fingerprint()
+
+    def chunks(self) -> Iterator[pa.RecordBatch]:
+        if self._file.exists():
+            with pa.ipc.open_stream(str(self._file)) as reader:
+                yield from reader
+            return
+        writer = None
+        for batch in self._source.chunks():
+            writer = writer or pa.ipc.new_stream(str(self._file), batch.schema)
+            writer.write_batch(batch)
+            yield batch
+        if writer is not None:
+            writer.close()
 
 
 def _finding(verdict: Verdict) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from perron import __version__
 from perron.errors import DeclarationError, PerronError
 from perron.proposal import propose
-from perron.source import open_source
+from perron.source import UNTOLD, Description, describe, hide, local_path, open_source
 from perron.store import write_atomically
 from perron.system import NAME
 
@@ -37,7 +37,7 @@ class Started:
 
 def start_project(
     folder: Path,
-    source: Path,
+    source: Path | Description,
     target: str,
     *,
     source_name: str | None = None,
@@ -64,28 +64,51 @@ def start_project(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DeclarationError(f"{folder} exists and isn't empty; choose another name or remove it.")
     scaffold = import_module("perron.ship.scaffold")
-    proposal = propose(open_source(source), scaffold.class_name(name), target)
-    is_copied = source.stat().st_size <= COPIED_BYTES
-    where = f"data/{source_name or source.name}" if is_copied else str(source.resolve())
+    described = describe(source)
+    if hide(str(described.place)) != str(described.place):
+        raise DeclarationError(
+            f"{described} holds a password, which would be written into system.py; write it as ${{NAME}}, and set NAME in the environment."
+        )
+    proposal = propose(open_source(described), scaffold.class_name(name), target)
+    copied = _to_copy(described)
+    where = _placed(described, f"data/{source_name or copied.name}" if copied else None)
     files: dict[str, str] = scaffold.project_files(name, proposal, where, __version__)
     try:
         for path, text in files.items():
             write_atomically(folder / path, text)
-        if is_copied:
+        if copied is not None:
             (folder / "data").mkdir(exist_ok=True)
-            shutil.copyfile(source, folder / where)
+            shutil.copyfile(copied, folder / str(where.place))
     except OSError as error:
         raise PerronError(f"{folder} can't be written: {error.strerror}.") from error
     if begin_git != "never":
         _begin_git(folder, even_inside=begin_git == "always")
     return Started(
         folder,
-        (*files, *([where] if is_copied else [])),
+        (*files, *([str(where.place)] if copied else [])),
         proposal.rows,
         len(proposal.schema.features),
         proposal.reasons,
         {field.column: field.name for field in proposal.schema.fields},
     )
+
+
+def _to_copy(described: Description) -> Path | None:
+    """The file that goes into the project: a single local one that isn't large."""
+    path = local_path(str(described.place), Path()) if described.kind not in UNTOLD else None
+    return path if path is not None and path.is_file() and path.stat().st_size <= COPIED_BYTES else None
+
+
+def _placed(described: Description, copy: str | None) -> Description:
+    """The description as the project needs it: of its copy, or where a path is relative, by the whole path."""
+    if copy is not None:
+        return replace(described, place=copy)
+    place, _, table = str(described.place).partition("#")
+    scheme, mark, rest = place.partition(":///")
+    if scheme.partition("+")[0] in ("sqlite", "duckdb") and mark and not rest.startswith(("/", "$")):
+        return replace(described, place=f"{scheme}:///{Path(rest).resolve()}{'#' * bool(table)}{table}")
+    path = local_path(place, Path()) if described.kind not in UNTOLD else None
+    return described if path is None else replace(described, place=str(path.resolve()))
 
 
 def _begin_git(folder: Path, even_inside: bool) -> None:

@@ -21,9 +21,9 @@ from perron.labels.table import WithLabels
 from perron.ledger import BY_GATES, CHAMPION
 from perron.parity import compare
 from perron.pipeline import source_digest
-from perron.project import Work, rival_of, source_path
+from perron.project import Work, rival_of
 from perron.snapshot import part_rows, read_snapshot, take_snapshot
-from perron.source import ReadAhead, Source, open_source
+from perron.source import ReadAhead, Source, open_source, shown
 from perron.split.leaks import find_leaks
 from perron.split.rows import NEITHER, TEST, TRAIN, fold_rows, split_rows
 from perron.train import Fitted, load_fitted, save_fitted, target_of, weight_of
@@ -39,7 +39,7 @@ def snapshot(work: Work) -> dict[str, Any]:
     """Reads the source, quarantines bad rows, keeps the good ones."""
     moment = time.time()
     system, project = work.system, work.project
-    opened: Source = open_source(source_path(system, project.folder))
+    opened: Source = open_source(system.source, project.folder)
     if system.labels is not None:
         opened = WithLabels(opened, open_source(project.folder / system.labels), system.schema)
     with ReadAhead(opened) as source:
@@ -49,7 +49,7 @@ def snapshot(work: Work) -> dict[str, Any]:
     return {
         **asdict(taken),
         "taken": moment,
-        "source": work.system.source,
+        "source": shown(work.system.source),
         "source_digest": source_digest(work),
         "labels": work.system.labels,
         "blobs": blobs,

@@ -28,6 +28,7 @@ from perron.history import Past, check_history, requested
 from perron.metrics import METRICS, task_of
 from perron.rollout import Rollout, check_rollout
 from perron.rules import Rule, check_rule
+from perron.source import Description, Readable, is_opened
 from perron.split import Split, by_time, check_seed, grouped, random, stratified
 
 __all__ = ["System", "load_system"]
@@ -42,7 +43,8 @@ class System:
     Args:
         name: lower-case letters, digits and hyphens; it names the model, the service and the image.
         contract: the class that describes the rows, with a target.
-        source: a CSV or Parquet file, relative to the folder of system.py.
+        source: a path, relative to the folder of system.py; a URL; what a function of `perron.source`
+            made; or a function that returns or yields tables.
         split: how rows are parted into train and test; by default by time where the contract has a
             pn.Time field, grouped where it has a pn.Group field, else stratified for classes and random
             for numbers.
@@ -69,7 +71,7 @@ class System:
         name: str,
         contract: type[Contract] | Schema,
         *,
-        source: str | Path,
+        source: Readable,
         split: Split | None = None,
         gates: Sequence[Gate] | None = None,
         params: Mapping[str, Any] | None = None,
@@ -89,9 +91,7 @@ class System:
         self.name = name
         self.schema = schema_of(contract)
         self.task = task_of(self.schema)
-        if not isinstance(source, str | Path) or not str(source) or "\0" in str(source):
-            raise DeclarationError(f"The source of {name} is {source!r}; give the path of a CSV or Parquet file.")
-        self.source = str(source)
+        self.source = _check_source(source, name)
         self.split = split if split is not None else self._default_split()
         self._check_split()
         self.history = check_history(history, self.schema, self.split, name)
@@ -202,6 +202,16 @@ class System:
             raise DeclarationError(
                 f"The gate {gate.name!r} is on a metric for {METRICS[gate.metric].task}, and {self.name} is {self.task}; use {', '.join(fitting)}."
             )
+
+
+def _check_source(source: Any, name: str) -> Readable:
+    if isinstance(source, str | Path) and str(source) and "\0" not in str(source):
+        return str(source)
+    if isinstance(source, Description) or is_opened(source) or callable(source):
+        return source  # type: ignore[no-any-return]
+    raise DeclarationError(
+        f"The source of {name} is {source!r:.80}; give a path, a URL, what perron.source makes, or a function."
+    )
 
 
 def _check_arguments(function: Callable[..., Any], what: str, expected: tuple[str, ...]) -> None:

@@ -174,7 +174,6 @@ import perron as pn
 from perron import rules
 from perron.check.report import check_source
 from perron.contract import schema_of
-from perron.project import source_path
 from perron.source import ReadAhead, open_source
 
 class Row(pn.Contract):

@@ -278,7 +278,7 @@ def known_values(rules: Sequence[Rule], schema: Schema, folder: Path) -> dict[Ru
             continue
         assert rule.other is not None
         path, column = rule.other
-        source = open_source(folder / Path(path).expanduser())
+        source = open_source(path, folder)
         if column not in source.names:
             raise DataError(
                 f"{path} has no column {column!r}, which {rule.name} refers to; it has {', '.join(source.names[:12])}."

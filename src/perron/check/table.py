@@ -35,6 +35,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_ONE = (date(1, 1, 1) - date(1970, 1, 1)).days
 EMPTY = from_texts([""])
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+FIRST_DAY, END_DAY = ((date(1, 1, 1) - date(1970, 1, 1)).days, (date(9999, 12, 31) - date(1970, 1, 1)).days + 1)
 MOMENT = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 EXAMPLES = 3  # of faults, kept per rule
 ARROW = {
@@ -187,7 +188,7 @@ class TableCheck:
         kept = self.report.examples.setdefault((f.name, rule), [])
         expected = f.expected if rule in ("type", "required") else f.expected_by(rule)
         for place in places[: EXAMPLES - len(kept)].tolist():
-            kept.append(Fault(first + place, f.name, rule, expected, raw[place].as_py()))
+            kept.append(Fault(first + place, f.name, rule, expected, _values_of(raw.slice(place, 1))[0]))
         return f"{f.name}: expected {expected}"
 
 
@@ -221,7 +222,16 @@ def _words(rows: int, places: Any, told: list[tuple[Any, str]]) -> pa.Array:
 def _as_text(column: pa.Array) -> pa.Array:
     if pa.types.is_string(column.type) or pa.types.is_integer(column.type):
         return column.cast(pa.string())
-    return pa.array([_text(value) for value in column.to_pylist()], pa.string())
+    return pa.array([_text(value) for value in _values_of(column)], pa.string())
+
+
+def _values_of(column: pa.Array) -> list[Any]:
+    """The column's values in Python; as Arrow's text, where a time is beyond Python's years."""
+    try:
+        found: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        found = column.cast(pa.string()).to_pylist()
+    return found
 
 
 def _text(value: object) -> str | None:
@@ -419,7 +429,7 @@ def _bools(raw: pa.Array, is_text: bool) -> pa.Array:
 
 def _dates(raw: pa.Array, is_text: bool) -> pa.Array:
     if pa.types.is_date(raw.type):
-        return raw.cast(pa.date32())
+        return _within_years(raw).cast(pa.date32())
     if pa.types.is_timestamp(raw.type):
         return _moments(raw, is_text).cast(pa.date32(), safe=False)
     if not is_text:
@@ -435,9 +445,10 @@ def _dates(raw: pa.Array, is_text: bool) -> pa.Array:
 def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
     kind = ARROW["datetime"]
     if pa.types.is_timestamp(raw.type):
+        raw = _within_years(raw)
         return raw.cast(kind, safe=False) if raw.type.tz else raw.cast(pa.timestamp("us"), safe=False).cast(kind)
     if pa.types.is_date(raw.type):
-        return raw.cast(pa.timestamp("us")).cast(kind)
+        return _within_years(raw).cast(pa.timestamp("us")).cast(kind)
     if not is_text:
         return pa.nulls(len(raw), kind)
     upper = pc.ascii_upper(raw)
@@ -450,6 +461,20 @@ def _moments(raw: pa.Array, is_text: bool) -> pa.Array:
             if not ((numbers_of(read) < YEAR_ONE * 86_400_000_000) & is_valid(read)).any():
                 return read
     return pa.array(_by_pandas(upper, MOMENT), kind, from_pandas=True)
+
+
+def _within_years(raw: pa.Array) -> pa.Array:
+    """The dates or times, null where the year isn't one from 1 to 9999: what Python and JSON can hold."""
+    if pa.types.is_date32(raw.type):
+        a_day, numbers = 1.0, raw.cast(pa.int32()).cast(pa.int64())
+    else:
+        unit = "ms" if pa.types.is_date64(raw.type) else raw.type.unit
+        if unit == "ns":  # which reaches from 1677 to 2262
+            return raw
+        a_day, numbers = 86_400 * {"s": 1, "ms": 1e3, "us": 1e6}[unit], raw.cast(pa.int64())
+    first, end = int(FIRST_DAY * a_day), int(END_DAY * a_day)
+    fits = pc.and_(pc.greater_equal(numbers, first), pc.less(numbers, end))
+    return raw if pc.all(fits).as_py() in (True, None) else pc.if_else(fits, raw, pa.scalar(None, raw.type))
 
 
 def _by_pandas(raw: pa.Array, shape: str) -> Any:

@@ -3,8 +3,10 @@
 import gc
 import os
 import sys
+import warnings
+from typing import Any
 
-from perron.errors import PerronError
+from perron.errors import PerronError, SourceWarning
 
 __all__ = ["main"]
 
@@ -14,6 +16,7 @@ MISTAKE, REFUSED, INTERRUPTED, BROKEN = 1, 3, 130, 70
 
 def main() -> None:
     """Runs the command line and exits; a user's mistake is one line on standard error, never a traceback."""
+    warnings.showwarning = _warn  # type: ignore[assignment]
     gc.disable()  # until the imports are done (`shared.resume_collection`): it costs a cached run a tenth
     from perron.cli.app import app
 
@@ -31,6 +34,17 @@ def main() -> None:
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _fail(f"{reason} (this is a defect of Perron's; PERRON_DEBUG=1 shows where)", BROKEN)
+
+
+_show = warnings.showwarning
+
+
+def _warn(message: Any, category: Any, *rest: Any) -> None:
+    """Perron's own warnings as one line, others as they are."""
+    if category is SourceWarning:
+        print(f"perron: {message}", file=sys.stderr)
+    else:
+        _show(message, category, *rest)
 
 
 def _fail(message: str, code: int) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from perron.cli import MISTAKE, shared
+from perron.errors import DeclarationError
 
 __all__ = ["check"]
 
@@ -14,21 +15,25 @@ MARKS = {"stop": "✗", "warn": "!"}
 
 def check(
     source: Annotated[
-        Path | None, typer.Argument(help="The table: CSV or Parquet. Without it, the system's own.")
+        str | None,
+        typer.Argument(help="The table: a file, a folder or a URL. Without it, the system's own.", metavar="[SOURCE]"),
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML for CI.", metavar="FILE")] = None,
+    query: shared.Query = None,
+    option: shared.Options = None,
     folder: shared.Folder = Path(),
     as_json: shared.Json = False,
 ) -> None:
     """Check a table against the contract and the system's rules. Exit code 1 when a rule stops, else 0."""
-    from perron.project import source_path
-    from perron.source import ReadAhead, open_source
+    from perron.source import ReadAhead, open_source, shown
     from perron.system import load_system
 
     root = shared.project_folder(folder)
     system = load_system(root / shared.SYSTEM_FILE)
-    path = source if source is not None else source_path(system, root)
-    with ReadAhead(open_source(path)) as opened:  # while it is read, the judge is loaded
+    if source is None and (query or option):
+        raise DeclarationError("--query and --option say how to read a SOURCE; name one.")
+    named = shared.described(source, query, option) if source else system.source
+    with ReadAhead(open_source(named, Path() if source else root)) as opened:  # while it is read, the judge is loaded
         from perron.check.report import check_source, to_junit
         from perron.cli.counter import Counter
         from perron.store import write_atomically
@@ -37,7 +42,7 @@ def check(
         with Counter("rows", quiet=as_json) as counter:
             checked = check_source(
                 opened, system.schema, system.checks,
-                name=str(source or system.source), folder=root, max_bad_share=system.max_bad_share, progress=counter,
+                name=shown(named), folder=root, max_bad_share=system.max_bad_share, progress=counter,
             )  # fmt: skip
     if junit is not None:
         write_atomically(junit, to_junit(checked))

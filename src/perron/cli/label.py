@@ -35,7 +35,7 @@ def export(
         ),
     ],
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(help="Rows without a target. Without SOURCE: logged predictions that have no outcome yet."),
     ] = None,
     how: Annotated[

@@ -11,12 +11,14 @@ __all__ = ["predict"]
 
 
 def predict(
-    rows: Annotated[Path, typer.Argument(help="The rows: CSV or Parquet.")],
+    rows: Annotated[str, typer.Argument(help="The rows: a file, a folder or a URL.", metavar="SOURCE")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write: .parquet or .csv.", metavar="FILE")
     ],
     version: Annotated[str, typer.Option(help="A version's number or an alias.")] = "champion",
     model: Annotated[str | None, typer.Option(help="The model, where there are several.")] = None,
+    query: shared.Query = None,
+    option: shared.Options = None,
     folder: shared.Folder = Path(),
     as_json: shared.Json = False,
 ) -> None:
@@ -28,17 +30,16 @@ def predict(
     from perron.history import journal_path
     from perron.source import open_source
 
-    if output.exists() and rows.exists() and output.samefile(rows):
+    if output.exists() and Path(rows).exists() and output.samefile(rows):
         raise SourceError(f"{output} is the file of the rows itself; name another one.")
     project = shared.open_project(folder)
     row = project.ledger.get_version(shared.the_model(project, model), version)
     bundle = load(project.ledger.bundle_path(row), row["bundle"])
     if bundle.history is not None:
         bundle.history.attach(journal_path(project.predictions, bundle.name))
+    source = open_source(shared.described(rows, query, option))
     with Counter("rows", quiet=as_json) as counter:
-        done = predict_file(
-            bundle, row["version"], open_source(rows), output, project.predictions, counter, secret=project.secret
-        )
+        done = predict_file(bundle, row["version"], source, output, project.predictions, counter, secret=project.secret)
     if as_json:
         shared.print_json(
             {"output": str(output), "model": {"name": bundle.name, "version": row["version"]}, **vars(done)}

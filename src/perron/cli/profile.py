@@ -9,12 +9,13 @@ from perron.cli import shared
 
 if TYPE_CHECKING:
     from perron.profile import Profile
+    from perron.source import Description
 
 __all__ = ["profile"]
 
 
 def profile(
-    source: Annotated[str, typer.Argument(help="The table: a file or another source.", metavar="SOURCE")],
+    source: Annotated[str, typer.Argument(help="The table: a file, a folder or a URL.", metavar="SOURCE")],
     target: Annotated[
         str | None,
         typer.Option("--target", help="The column to predict; leakage is judged against it.", metavar="COLUMN"),
@@ -31,14 +32,17 @@ def profile(
             metavar="COLUMN",
         ),
     ] = None,
+    query: shared.Query = None,
+    option: shared.Options = None,
     as_json: shared.Json = False,
 ) -> None:
     """Profile a table: what is in it, what would cost a model, and what tells the target."""
     from perron.profile import profile as make_profile
     from perron.store import write_atomically
 
-    hidden = [*(sensitive or ()), *_declared_sensitive(source)]
-    made = make_profile(source, target=target, against=against, sensitive=hidden)
+    described = shared.described(source, query, option)
+    hidden = [*(sensitive or ()), *_declared_sensitive(described)]
+    made = make_profile(described, target=target, against=against, sensitive=hidden)
     if output is not None:
         write_atomically(output, made.to_html())
     if as_json:
@@ -49,7 +53,7 @@ def profile(
         print(f"\n{output}: {output.stat().st_size / 1e6:.2f} MB")
 
 
-def _declared_sensitive(source: str) -> list[str]:
+def _declared_sensitive(source: "Description") -> list[str]:
     """The columns of the source that the contract of the project around the working folder calls `Sensitive`."""
     from perron.errors import DeclarationError
     from perron.source import open_source

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from perron.deployments import ProjectMemory
     from perron.plan import Plan
     from perron.project import Project
+    from perron.source import Description
     from perron.system import System
 
 __all__ = [
     "Grouped",
     "demand_known",
+    "described",
     "error_line",
     "memory_of",
     "open_or_begin_project",
@@ -40,6 +42,15 @@ __all__ = [
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Folder = Annotated[
     Path, typer.Option("--project", "-C", help="The project's folder, or one below it.", metavar="FOLDER")
+]
+Query = Annotated[
+    str | None, typer.Option("--query", help="What to ask the database that SOURCE is the URL of.", metavar="SELECT")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", "-O", help="How to read it, such as encoding=cp1252; may be repeated.", metavar="NAME=VALUE"
+    ),
 ]
 SYSTEM_FILE, PROJECT_FOLDER = "system.py", ".perron"
 
@@ -80,6 +91,47 @@ def project_folder(start: Path) -> Path:
     raise DeclarationError(
         f"There is no {SYSTEM_FILE} in {start} or above it; run this in a project's folder, or make one with `perron init`."
     )
+
+
+def described(source: str, query: str | None = None, options: "Sequence[str] | None" = None) -> "Description":
+    """The source that the words of a command line describe.
+
+    Raises:
+        SourceError: Perron can't read its kind.
+        DeclarationError: an option that this kind doesn't have, or that makes no sense.
+    """
+    import inspect
+
+    from perron.errors import nearest
+    from perron.source import CONSTRUCTORS, describe, hide, sql
+
+    given: dict[str, Any] = {}
+    for option in options or ():
+        name, mark, text = option.partition("=")
+        if not mark:
+            raise DeclarationError(f"The option {option!r} has no value; write it as name=value.")
+        given[name] = _value(name, text)
+    kind = given.pop("kind", None)
+    if kind is not None and kind not in CONSTRUCTORS:
+        raise DeclarationError(f"There is no kind {kind!r} of source; {nearest(kind, CONSTRUCTORS)}")
+    found = sql(source, query) if query is not None else CONSTRUCTORS[kind](source) if kind else describe(source)
+    if not given:
+        return found
+    make = CONSTRUCTORS[found.kind]
+    known = [name for name in list(inspect.signature(make).parameters)[1:] if name != "query"]
+    for name in given:
+        if name not in known:
+            hint = nearest(name, known) if known else "it takes none"
+            raise DeclarationError(f"There is no option {name!r} for {hide(source)}; {hint}")
+    return make(source, **given)
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "header":
+        return {"yes": True, "no": False}.get(text, text.split(","))
+    if name == "sheet" and text.isdigit():
+        return int(text)
+    return text.replace("\\t", "\t") if name == "delimiter" else text
 
 
 def open_project(start: Path) -> "Project":

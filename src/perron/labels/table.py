@@ -101,6 +101,10 @@ class WithLabels:
     def names(self) -> list[str]:
         return self.source.names
 
+    def fingerprint(self) -> str | None:
+        marks = [self.source.fingerprint(), self.labels.fingerprint()]
+        return None if None in marks else digest(marks)
+
     def chunks(self) -> Iterator[pa.RecordBatch]:
         """Batches with the source's columns; those that the labelled table lacks are null in its rows.
 

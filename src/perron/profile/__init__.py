@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perron.errors import DataError, nearest
@@ -14,7 +13,7 @@ from perron.profile.associations import Rows, associate, measure_of
 from perron.profile.difference import compare
 from perron.profile.findings import Finding, find, is_id, moment
 from perron.sketch import ColumnSketch, TableSketch
-from perron.source import ReadAhead, Source, open_source
+from perron.source import Readable, ReadAhead, describe, is_opened, open_source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,14 +115,14 @@ class Profile:
 
 
 def profile(
-    source: str | Path | Source,
+    source: Readable,
     *,
     target: str | None = None,
-    against: str | Path | Source | None = None,
+    against: Readable | None = None,
     sensitive: Iterable[str] = (),
     seed: int = 0,
 ) -> Profile:
-    """The profile of a source, by name or opened; memory is bounded whatever its size.
+    """The profile of a source; memory is bounded whatever its size.
 
     Raises:
         SourceError: a source can't be read.
@@ -154,7 +153,7 @@ def profile_of(table: "pa.Table", *, target: str | None = None, name: str = "tab
 
 
 def sketch_of(
-    source: str | Path | Source, *, sensitive: Iterable[str] = (), seed: int = 0, missing_ok: bool = False
+    source: Readable, *, sensitive: Iterable[str] = (), seed: int = 0, missing_ok: bool = False
 ) -> TableSketch:
     """The sketch of all rows of a source.
 
@@ -162,7 +161,7 @@ def sketch_of(
         SourceError: it can't be read.
         DataError: there is no such sensitive column.
     """
-    opened = open_source(source) if isinstance(source, str | Path) else source
+    opened = open_source(source)
     for name in sensitive:
         if name not in opened.names and not missing_ok:
             raise DataError(f"There is no sensitive column {name!r}; {nearest(name, opened.names)}")
@@ -192,8 +191,8 @@ def _threads() -> int:
     return min(THREADS, os.cpu_count() or 1)
 
 
-def _name(source: str | Path | Source) -> str:
-    return Path(source).name if isinstance(source, str | Path) else getattr(source, "name", type(source).__name__)
+def _name(source: Readable) -> str:
+    return str(getattr(source, "name", type(source).__name__)) if is_opened(source) else describe(source).name
 
 
 def _column_json(c: ColumnSketch) -> dict[str, Any]:

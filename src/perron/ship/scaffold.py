@@ -6,20 +6,22 @@ import unicodedata
 from dataclasses import dataclass
 
 from perron.contract import Field, Role, format_number
+from perron.errors import PerronError
 from perron.proposal import Proposal
+from perron.source import Description, describe
 
 __all__ = ["class_name", "project_files", "system_file"]
 
 WIDTH = 100
 
 
-def project_files(name: str, proposal: Proposal, source: str, version: str) -> dict[str, str]:
+def project_files(name: str, proposal: Proposal, source: str | Description, version: str) -> dict[str, str]:
     """The files of a project by path.
 
     Args:
         name: of the system.
         proposal: the contract.
-        source: where the data is, as system.py names it.
+        source: where the data is and how it is read, as system.py names it.
         version: of Perron, the least that the project asks for.
     """
     return {
@@ -36,7 +38,7 @@ def class_name(name: str) -> str:
     return made if made[:1].isalpha() and not keyword.iskeyword(made) else f"Rows{made}"
 
 
-def system_file(name: str, proposal: Proposal, source: str) -> str:
+def system_file(name: str, proposal: Proposal, source: str | Description) -> str:
     """The text of system.py, formatted."""
     lines = [_field_line(field, proposal.reasons.get(field.name)) for field in proposal.schema.fields]
     body = "\n".join(lines)
@@ -50,12 +52,14 @@ def system_file(name: str, proposal: Proposal, source: str) -> str:
         standard.append(f"from typing import {', '.join(typing)}")
     imports = "\n".join(standard) + "\n\n" if standard else ""
     schema = proposal.schema
-    system = _Group("pn.System(", (_literal(name), schema.name, f"source={_literal(source)}"), ")")
+    place, needs_code = _source_code(source)
+    system = _Group("pn.System(", (_literal(name), schema.name, place), ")")
+    own = "from perron import source\n" if needs_code else ""
     return (
         f'"""The system {name}: what is declared here, everything else is derived from."""\n\n'
-        f"{imports}import perron as pn\n\n\n"
+        f"{imports}import perron as pn\n{own}\n\n"
         f"class {schema.name}(pn.Contract):\n"
-        f'    """A row of {_escape(source, chr(34) if chr(34) * 3 in source else "")}."""\n\n'
+        f'    """A row of {_escape(str(source), chr(34) if chr(34) * 3 in str(source) else "")}."""\n\n'
         f"{body}\n\n\n"
         f"system = {_print(system, 0, len('system = '), 0)}\n"
     )
@@ -71,6 +75,25 @@ class _Group:
 
     def __str__(self) -> str:
         return self.opening + ", ".join(map(str, self.items)) + self.closing
+
+
+def _source_code(source: str | Description) -> "tuple[str | _Group, bool]":
+    """The argument `source=`, and whether it needs `perron.source`: where a path or URL alone doesn't say it."""
+    if isinstance(source, str):
+        return f"source={_literal(source)}", False
+    try:
+        by_name = describe(str(source.place)) == source
+    except PerronError:  # a relative folder of a project that isn't there yet
+        by_name = False
+    if by_name:
+        return f"source={_literal(source.place)}", False
+    function = "sql" if source.kind in ("duckdb", "bigquery") else source.kind
+    options = [f"{name}={_option(value)}" for name, value in source.options]
+    return _Group(f"source=source.{function}(", (_literal(source.place), *options), ")"), True
+
+
+def _option(value: object) -> str:
+    return f"[{', '.join(map(_literal, value))}]" if isinstance(value, tuple) else _literal(value)
 
 
 def _field_line(field: Field, reason: str | None) -> str:
