@@ -287,6 +287,9 @@ def _is_clean_range(f: Field, values: pa.Array) -> bool:
     low, high = numbers.min().item(), numbers.max().item()  # NaN where one of them is
     if not (math.isfinite(low) and math.isfinite(high)):
         return False
+    a_day = {"date": 1, "datetime": 86_400_000_000}.get(f.kind)
+    if a_day is not None and not FIRST_DAY * a_day <= low <= high < END_DAY * a_day:
+        return False
     bounds = ((code, _plain_bound(f, code)) for code in COMPARISONS)
     return all(b is None or COMPARISONS[code](low if code in ("ge", "gt") else high, b) for code, b in bounds)
 
