@@ -1,161 +1,588 @@
-"""A bundle and a source in; a file with a prediction for every row out, each with an id and a receipt."""
+"""A bundle, a source and a sink in; a prediction for every row out, in order, each with an id and a receipt.
 
+    source ─▶ chunks ─▶ Runner: check, predict, encode ─▶ Journal: part, log ─▶ sink
+
+The chunks are predicted wherever the runner has it; this process alone writes. A chunk counts once its
+part and its log lie in the working folder and the journal has its line, so the same command, after a
+death at any instant, goes on behind the last such line: every row comes out once, in order, and is
+logged once. The log's segments move to the project when the output does.
+"""
+
+import contextlib
+import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import date
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import parquet
 
 from perron import tensors
-from perron.bundle import Bundle
+from perron.bundle import Bundle, load
 from perron.check.table import Chunk, TableCheck
-from perron.errors import SourceError
+from perron.digest import digest, digest_file
+from perron.errors import SinkError, SourceError
 from perron.ledger import now
-from perron.predictions import IdMaker, new_segment_name
+from perron.predictions import make_ids, new_segment_name
 from perron.predictions.mask import Mask, mask_of
+from perron.sink import Sink
 from perron.source import Source
 
-__all__ = ["Predicted", "predict_file"]
+__all__ = ["Done", "InProcess", "Predicted", "Predictor", "Runner", "Task", "predict_source"]
 
-LOG = pa.schema([(name, pa.string()) for name in ("id", "time", "route", "input", "value", "probabilities")])
+FORMAT = 1
+CHUNK_ROWS = 65_536
+EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was predicted: the rows, how many of them broke the contract (and have no prediction), and a line on these."""
+    """What was predicted: the rows, how many of them broke the contract (and have no prediction), a line on these,
+    and how many rows an earlier, killed run had done."""
 
     rows: int
     bad: int
     faults: str
+    resumed_rows: int = 0
 
 
-def predict_file(
-    bundle: Bundle,
-    version: int,
-    source: Source,
-    target: Path,
-    log_folder: Path,
-    progress: Callable[[int], None] | None = None,
-    *,
-    secret: Callable[[], bytes],
-) -> Predicted:
-    """Predicts every row of the source, in order, chunk by chunk.
+@dataclass(frozen=True)
+class Task:
+    """A chunk to predict: its number, the number of its first row, and its rows as an Arrow stream."""
 
-    The file has the source's columns, then `prediction_id`, `prediction`, one `probability_LABEL` per
-    class, and `fault`: the rules that a row broke, which then has no prediction. It appears when it is
-    complete, after the log of its predictions.
+    number: int
+    first: int
+    rows: int
+    data: bytes
 
-    `secret` gives the key of the digests that the log keeps of sensitive values.
+    @cached_property
+    def mark(self) -> str:
+        """What the journal knows the chunk by."""
+        return hashlib.blake2b(self.data, digest_size=16).hexdigest()
 
-    Raises:
-        SourceError: the source can't be read; the target can't be written, or its ending isn't .parquet or .csv.
-        DataError: a column of the contract is missing.
+
+@dataclass(frozen=True)
+class Done:
+    """A predicted chunk: its part for the sink, its log's segment (None where nothing was predicted), and its faults.
+
+    A fault is `[field, rule, rows, [examples]]`.
     """
-    if target.suffix not in (".parquet", ".csv"):
-        raise SourceError(f"Can't write {target}: name a .parquet or .csv file.")
-    if not target.parent.is_dir():
-        raise SourceError(f"Can't write {target}: there is no folder {target.parent}.")
-    check = TableCheck(bundle.schema, for_prediction=True)
-    mask = mask_of(bundle.schema, bundle.manifest, secret)
-    segment = new_segment_name()
-    log_folder.mkdir(parents=True, exist_ok=True)
-    log_path, log_building = log_folder / f"{segment}.parquet", log_folder / f".{segment}.parquet"
-    building = target.with_name(f".{target.name}.{os.getpid()}")
-    header = {
-        "format": 1,
-        "started": now(),
-        "model": bundle.name,
-        "version": version,
-        "bundle": bundle.digest,
-        "lineage": bundle.manifest["lineage"],
-    }
-    new_id = IdMaker(segment)
-    writer: Any = None
-    try:
-        with parquet.ParquetWriter(
-            log_building, LOG.with_metadata({"perron": json.dumps(header)}), compression="zstd"
-        ) as log:
-            for batch in source.chunks():
-                chunk = check(batch)
-                out, logged = _predict(bundle, batch, chunk, new_id, mask)
-                log.write_table(logged)
-                if writer is None:
-                    kind = parquet.ParquetWriter if target.suffix == ".parquet" else csv.CSVWriter
-                    writer = kind(building, out.schema)
-                writer.write_table(out)
-                if progress:
-                    progress(batch.num_rows)
-        if writer is None:
-            raise SourceError("The source has a header and no rows; there is nothing to predict.")
-        writer.close()
-        os.replace(log_building, log_path)
-        os.replace(building, target)
-    except OSError as error:
-        raise SourceError(f"Can't write {target}, or its log in {log_folder}: {error.strerror or error}.") from error
-    finally:
-        log_building.unlink(missing_ok=True)
-        building.unlink(missing_ok=True)
-    return Predicted(check.report.rows, check.report.bad, check.report.words)
+
+    task: Task
+    part: bytes
+    segment: str | None
+    log: bytes
+    bad: int
+    faults: list[tuple[str, str, int, list[str]]]
+
+
+class Runner(Protocol):
+    """Where chunks are predicted.
+
+    The law: an answer for every task, in the tasks' order, however they end; tasks are taken as they are
+    needed, a bounded number ahead. `predict` and what it gives can be pickled.
+    """
+
+    def map(self, predict: "Predictor", tasks: Iterator[Task]) -> Iterator[Done]: ...
+
+
+class InProcess:
+    """The runner that is this process."""
+
+    def map(self, predict: "Predictor", tasks: Iterator[Task]) -> Iterator[Done]:
+        return map(predict, tasks)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Predicts a chunk: rows in, a part and its log out; touches no disk but to open the bundle.
+
+    `files` holds the bundle's files for a machine that hasn't its folder.
+    """
+
+    path: Path
+    digest: str
+    version: int
+    sink: Sink
+    mask: Mask | None
+    files: Mapping[str, bytes] | None = None
+
+    def carried(self) -> "Predictor":
+        """The same, with the bundle's files."""
+        return replace(self, files={path.name: path.read_bytes() for path in self.path.iterdir()})
+
+    def __getstate__(self) -> dict[str, Any]:  # an opened graph stays where it is
+        return {name: value for name, value in vars(self).items() if name != "bundle"}
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        if self.files is None:
+            return load(self.path, self.digest)
+        with tempfile.TemporaryDirectory(prefix="perron-bundle-") as folder:
+            for name, data in self.files.items():
+                Path(folder, name).write_bytes(data)
+            bundle = load(folder, self.digest)
+            bundle.predict(bundle.sample["rows"])  # which reads all that is read late
+            return bundle
+
+    def __call__(self, task: Task) -> Done:
+        """The chunk, predicted.
+
+        Raises:
+            DataError: a column of the contract is missing.
+        """
+        bundle = self.bundle
+        with pa.ipc.open_stream(task.data) as reader:
+            batch = reader.read_next_batch()
+        check = TableCheck(bundle.schema, for_prediction=True)
+        check.report.rows = task.first
+        chunk = check(batch)
+        segment = new_segment_name()
+        table, logged = _predict(bundle, batch, chunk, segment, self.mask)
+        faults = [(f["field"], f["rule"], f["rows"], f["examples"]) for f in check.report.faults]
+        bad = task.rows - logged.num_rows
+        if bad > check.report.bad:
+            faults.append(("", "not_finite", bad - check.report.bad, [NOT_FINITE]))
+        log = b""
+        if logged.num_rows:
+            header = {
+                "format": FORMAT, "started": now(), "model": bundle.name, "version": self.version,
+                "bundle": bundle.digest, "lineage": bundle.manifest["lineage"],
+            }  # fmt: skip
+            out = pa.BufferOutputStream()
+            plain = ["time", "route", "value"]
+            parquet.write_table(
+                logged.replace_schema_metadata({"perron": json.dumps(header)}), out, compression="zstd",
+                compression_level=1, use_dictionary=plain,
+            )  # fmt: skip
+            log = out.getvalue().to_pybytes()
+        return Done(task, self.sink.encode(table, task.number), segment if log else None, log, bad, faults)
+
+
+NOT_FINITE = "the model's answer isn't a finite number"
 
 
 def _predict(
-    bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, new_id: IdMaker, mask: Mask | None
+    bundle: Bundle, batch: pa.RecordBatch, chunk: Chunk, segment: str, mask: Mask | None
 ) -> tuple[pa.Table, pa.Table]:
     """The chunk's rows with their predictions, and its log."""
     good, rows = chunk.good, batch.num_rows
-    places = np.flatnonzero(np.asarray(chunk.good_mask)).tolist()
-    answers: list[dict[str, Any]] = []
-    unanswered: set[int] = set()
+    ok = np.asarray(chunk.good_mask).copy()
+    faults = np.full(rows, None, object)
+    if chunk.bad.num_rows:
+        faults[~ok] = chunk.bad["fault"].to_pylist()
+    values, shares = np.empty(0), None
     if good.num_rows:
-        values, probabilities = bundle.run(tensors.from_table(bundle.schema, good))
-        answers = bundle.answers(values, probabilities)
-        unanswered = set(bundle.not_finite(values, probabilities))
-    faults: list[str | None] = [None] * rows
-    for place, words in zip(sorted(set(range(rows)) - set(places)), chunk.bad["fault"].to_pylist(), strict=True):
-        faults[place] = words
-    answer_of: list[dict[str, Any] | None] = [None] * rows
-    ids: list[str | None] = [None] * rows
-    log: dict[str, list[Any]] = {name: [] for name in LOG.names}
-    moment = now()
-    for number, (place, answer, given) in enumerate(zip(places, answers, _given(good, mask), strict=True)):
-        if number in unanswered:
-            faults[place] = "the model's answer isn't a finite number"
-            continue
-        answer_of[place], ids[place] = answer, new_id()
-        shares = json.dumps(answer["probabilities"]) if "probabilities" in answer else None
-        written = json.dumps(given, ensure_ascii=False, default=_plain)
-        for name, value in zip(
-            LOG.names, (ids[place], moment, "batch", written, json.dumps(answer["value"]), shares), strict=True
-        ):
-            log[name].append(value)
+        values, shares = bundle.run(tensors.from_table(bundle.schema, good))
+        unanswered = bundle.not_finite(values, shares)
+        if unanswered:
+            places = np.flatnonzero(ok)[unanswered]
+            faults[places], ok[places] = NOT_FINITE, False
+            kept = np.ones(len(values), bool)
+            kept[unanswered] = False
+            values, shares, good = values[kept], None if shares is None else shares[kept], good.filter(pa.array(kept))
+    count = good.num_rows
+    ids = pa.array(make_ids(segment, count)).cast(pa.string())
+    kind = pa.array(bundle.classes or [0.0]).type
+    answers = pa.array(values.tolist() if values.dtype.kind == "O" else values).cast(kind)
+    probabilities = {}
+    if bundle.has_probabilities:
+        wide = np.empty((0, len(bundle.labels))) if shares is None else shares.astype(np.float64)
+        probabilities = {label: pa.array(np.ascontiguousarray(wide[:, n])) for n, label in enumerate(bundle.labels)}
+    log: dict[str, Any] = {
+        "id": ids,
+        "time": pa.repeat(now(), count),
+        "route": pa.repeat("batch", count),
+        "input": pa.StructArray.from_arrays(*_logged(good, mask)),
+        "value": answers,
+    }
+    if probabilities:
+        log["probabilities"] = pa.StructArray.from_arrays(list(probabilities.values()), names=list(probabilities))
+    spread = None  # where each row's answer is
+    if count < rows:
+        index = np.zeros(rows, np.int64)
+        index[ok] = np.arange(count)
+        spread = pa.array(index, mask=~ok)
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
 
-    def add(name: str, values: list[Any], kind: pa.DataType) -> None:
+    def add(name: str, column: Any) -> None:
         while name in columns:  # the source's own column keeps its name
             name += "_"
-        columns[name] = pa.array(values, kind)
+        columns[name] = column
 
-    add("prediction_id", ids, pa.string())
-    add("prediction", [a and a["value"] for a in answer_of], pa.array(bundle.classes or [0.0]).type)
-    for label in bundle.labels if bundle.has_probabilities else ():
-        add(f"probability_{label}", [a and a["probabilities"][label] for a in answer_of], pa.float64())
-    add("fault", faults, pa.string())
-    return pa.table(columns), pa.table(log, schema=LOG)
-
-
-def _given(good: pa.RecordBatch, mask: Mask | None) -> list[Mapping[str, Any]]:
-    """The rows as the log keeps them."""
-    if mask is not None:
-        return [mask.row(row) for row in good.to_pylist()]
-    return [{name: value for name, value in row.items() if value is not None} for row in good.to_pylist()]
+    for name, column in {
+        "prediction_id": ids, "prediction": answers, **{f"probability_{k}": v for k, v in probabilities.items()}
+    }.items():  # fmt: skip
+        add(name, column if spread is None else column.take(spread))
+    add("fault", pa.array(faults, pa.string()))
+    return pa.table(columns), pa.table(log)
 
 
-def _plain(value: Any) -> str:
-    assert isinstance(value, date)
-    return value.isoformat()
+def _logged(good: pa.RecordBatch, mask: Mask | None) -> tuple[list[Any], list[str]]:
+    """The columns that the log keeps, and their names; sensitive ones masked."""
+    kept: dict[str, Any] = {}
+    for name, column in zip(good.schema.names, good.columns, strict=True):
+        if mask is None or name not in mask.names:
+            kept[name] = column
+            continue
+        coded = column.dictionary_encode()
+        digests = [mask.row({name: value}).get(name) for value in coded.dictionary.to_pylist()]
+        if any(digests):
+            kept[name] = pa.array(digests, pa.string()).take(coded.indices)
+    return list(kept.values()), list(kept)
+
+
+def predict_source(
+    bundle: Bundle,
+    version: int,
+    source: Source,
+    sink: Sink,
+    *,
+    log_folder: Path,
+    home: Path,
+    secret: Callable[[], bytes],
+    runner: Runner | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+    progress: Callable[[int], None] = lambda more: None,
+    tell: Callable[[str], None] = lambda words: None,
+) -> Predicted:
+    """Predicts every row of the source, in order, chunk by chunk.
+
+    A row out is the row in with `prediction_id`, `prediction`, one `probability_LABEL` per class, and
+    `fault`: the rules that it broke; it then has no prediction. A killed call is gone on with by the same
+    one; where the input, the bundle or an option differs it begins anew.
+
+    Args:
+        bundle: loaded.
+        version: its number.
+        source: of the rows.
+        sink: of the predictions.
+        log_folder: of the prediction log.
+        home: the folder for unfinished work of sinks that have none beside them.
+        secret: gives the key of the digests that the log keeps of sensitive values.
+        runner: predicts the chunks; this process if None.
+        chunk_rows: how many rows a chunk has.
+        progress: told how many more rows are done.
+        tell: told when something is gone on with, or begun anew.
+
+    Raises:
+        SourceError: the source can't be read, or has no rows.
+        SinkError: the sink can't be written, or another process is writing it.
+        DataError: a column of the contract is missing.
+    """
+    sink.check()
+    predictor = Predictor(
+        bundle.path, bundle.digest, version, sink, mask_of(bundle.schema, bundle.manifest, secret)
+    )
+    facts = {
+        "format": FORMAT,
+        "bundle": bundle.digest,
+        "version": version,
+        "chunk_rows": chunk_rows,
+        "sink": digest([type(sink).__name__, sink.name]),
+    }
+    folder = sink.folder(home)
+    is_kept = folder is not None
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perron-batch-")))
+        work = stack.enter_context(_Work(folder, log_folder, sink, facts, tell))
+        try:
+            if work.is_assembled and not (work.is_same and _is_same_input(source, work, chunk_rows)):
+                tell(f"Finishing {sink.name} as an earlier call had made it, then beginning anew.")
+                work.finish()
+                work.reopen()
+            if not work.is_assembled:
+                _predict_all(predictor, source, work, runner or InProcess(), chunk_rows, progress, tell)
+            work.finish()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            advice = "run the same again, which goes on where this stopped" if is_kept else "run the same again"
+            raise SinkError(
+                f"Can't write {sink.name}, or its work in {folder}: {error.strerror or error}; mend that and {advice}."
+            ) from error
+        return work.predicted
+
+
+def _predict_all(
+    predictor: Predictor, source: Source, work: "_Work", runner: Runner, chunk_rows: int,
+    progress: Callable[[int], None], tell: Callable[[str], None],
+) -> None:  # fmt: skip
+    tasks = _tasks(source, chunk_rows)
+    for entry in list(work.entries):
+        task = next(tasks, None)
+        if task is None or task.mark != entry["input"]:
+            tell(f"The input isn't what it was when {work.sink.name} was begun; beginning anew.")
+            work.clear()
+            tasks = _tasks(source, chunk_rows)
+            break
+    else:
+        if work.entries:
+            tell(f"Going on with {work.sink.name} behind row {work.predicted.rows:,}.")
+            work.resumed_rows = work.predicted.rows
+            progress(work.resumed_rows)
+    for done in runner.map(predictor, tasks):
+        work.commit(done)
+        progress(done.task.rows)
+    if not work.entries:
+        raise SourceError("The source has a header and no rows; there is nothing to predict.")
+
+
+def _is_same_input(source: Source, work: "_Work", chunk_rows: int) -> bool:
+    marks = (task.mark for task in _tasks(source, chunk_rows))
+    return all(a == b for a, b in zip_longest(marks, (entry["input"] for entry in work.entries)))
+
+
+def _tasks(source: Source, chunk_rows: int) -> Iterator[Task]:
+    """The source's rows in chunks of one size, but for the last."""
+    waiting: list[pa.RecordBatch] = []
+    number = held = 0
+    for batch in source.chunks():
+        if not batch.num_rows:
+            continue
+        waiting.append(batch)
+        held += batch.num_rows
+        while held >= chunk_rows:
+            table = pa.Table.from_batches(waiting)
+            yield _task(number, chunk_rows, table.slice(0, chunk_rows))
+            waiting, held, number = table.slice(chunk_rows).to_batches(), held - chunk_rows, number + 1
+    if held:
+        yield _task(number, chunk_rows, pa.Table.from_batches(waiting))
+
+
+def _task(number: int, chunk_rows: int, table: pa.Table) -> Task:
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_batch(table.combine_chunks().to_batches()[0])
+    return Task(number, number * chunk_rows, table.num_rows, out.getvalue().to_pybytes())
+
+
+@dataclass
+class _Work:
+    """The working folder of one batch: parts, logs and the journal; one process at a time.
+
+    The journal is lines of JSON: a header with what the work depends on, a line per chunk, and at the end
+    one that says that the whole is assembled. A last line without its end counts as absent.
+    """
+
+    path: Path
+    log_folder: Path
+    sink: Sink
+    facts: Mapping[str, Any]
+    tell: Callable[[str], None]
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    is_assembled: bool = False
+    is_same: bool = True  # what is assembled depends on the same facts
+    resumed_rows: int = 0
+    run: str = ""
+    _lock: IO[bytes] | None = None
+    _journal: int = -1
+
+    def __enter__(self) -> "_Work":
+        try:
+            self._lock = self._acquire()
+            self._open()
+        except OSError as error:
+            raise SinkError(
+                f"Can't work in {self.path}, where {self.sink.name} is made: {error.strerror or error}."
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._journal >= 0:
+            os.close(self._journal)
+        if self._lock is not None:
+            self._lock.close()
+
+    def _acquire(self) -> IO[bytes]:
+        """The folder's lock, which dies with its process."""
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / "lock", "ab")  # noqa: SIM115 (kept as long as the work)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.stat(self.path / "lock").st_ino == os.fstat(lock.fileno()).st_ino:
+                    return lock
+            except BlockingIOError:
+                lock.close()
+                raise SinkError(
+                    f"Another process is writing {self.sink.name}; wait until it is done, or name another sink."
+                ) from None
+            except FileNotFoundError:  # finished and removed in this very moment
+                pass
+            lock.close()
+
+    def _open(self) -> None:
+        lines, whole_bytes = self._read()
+        if lines and lines[-1].get("assembled"):
+            self.run, self.entries, self.is_assembled = lines[0]["run"], lines[1:-1], True
+            self.is_same = {**lines[0], "run": None} == {**self.facts, "run": None}
+            self.resumed_rows = self.predicted.rows
+            return
+        if lines and {**lines[0], "run": None} != {**self.facts, "run": None}:
+            self.tell(f"The model or an option isn't what it was when {self.sink.name} was begun; beginning anew.")
+            self.run = lines[0]["run"]
+            self._forget()
+            lines = []
+        if not lines:
+            self._begin()
+            return
+        self.run = lines[0]["run"]
+        for line in lines[1:]:
+            if not self._is_sound(line):
+                break
+            self.entries.append(line)
+        if len(self.entries) < len(lines) - 1:
+            whole_bytes = sum(len(_line(line)) for line in [lines[0], *self.entries])
+        os.truncate(self._path, whole_bytes)
+        self._journal = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        if not self.sink.is_whole:
+            for entry in self.entries:
+                self._put(entry)
+
+    @property
+    def _path(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        """The journal's whole lines, and how many bytes they are."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return [], 0
+        data = data[: data.rfind(b"\n") + 1]
+        try:
+            return [json.loads(line) for line in data.splitlines()], len(data)
+        except ValueError:  # a disk that lost a page
+            return [], 0
+
+    def _is_sound(self, entry: Mapping[str, Any]) -> bool:
+        """Whether what a chunk made is still there as it was."""
+        if not self.sink.is_whole and not self._part(entry["chunk"]).exists():
+            return True  # it is in the sink
+        try:
+            return digest_file(self._part(entry["chunk"])) == entry["part"]
+        except OSError:
+            return False
+
+    def _part(self, number: int) -> Path:
+        return self.path / f"part-{number:08d}"
+
+    def _begin(self) -> None:
+        self.entries, self.is_assembled, self.resumed_rows = [], False, 0
+        for path in self.path.iterdir():
+            if path.name != "lock":
+                path.unlink()
+        self.run = new_segment_name()
+        self._journal = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        self._note({**self.facts, "run": self.run})
+
+    def _forget(self) -> None:
+        if not self.sink.is_whole:
+            self.sink.forget(self.run)
+
+    def reopen(self) -> None:
+        """Begins anew, once what was assembled is finished."""
+        self.__exit__()
+        self._journal, self._lock = -1, self._acquire()
+        self._begin()
+
+    def clear(self) -> None:
+        """Gives up what was done, and begins anew."""
+        self._forget()
+        os.close(self._journal)
+        self._begin()
+
+    def _note(self, line: Mapping[str, Any]) -> None:
+        data = _line(line)
+        if os.write(self._journal, data) != len(data):
+            raise OSError(28, "No space left on device")
+
+    def commit(self, done: Done) -> None:
+        """Keeps a predicted chunk."""
+        task = done.task
+        self._part(task.number).write_bytes(done.part)
+        if done.segment is not None:
+            (self.path / f"{done.segment}.parquet").write_bytes(done.log)
+        entry = {
+            "chunk": task.number, "input": task.mark, "rows": task.rows, "bad": done.bad, "segment": done.segment,
+            "part": hashlib.sha256(done.part).hexdigest(), "faults": done.faults,
+        }  # fmt: skip
+        self._note(entry)
+        self.entries.append(entry)
+        if not self.sink.is_whole:
+            self._put(entry)
+
+    def _put(self, entry: Mapping[str, Any]) -> None:
+        """Hands a part on to a sink that takes parts, once; its log is there before its rows are."""
+        part = self._part(entry["chunk"])
+        if part.exists():
+            self._publish_log(entry)
+            self.sink.put(self.run, entry["chunk"], part.read_bytes())
+            part.unlink()
+
+    def _publish_log(self, entry: Mapping[str, Any]) -> None:
+        if entry["segment"] is not None:
+            name = f"{entry['segment']}.parquet"
+            _move(self.path / name, self.log_folder / name)
+
+    def finish(self) -> None:
+        """Makes the output and the log appear; the folder then goes."""
+        whole = self.path / "whole" if self.sink.is_whole else None
+        if not self.is_assembled:
+            if whole is not None:
+                self.sink.assemble([self._part(entry["chunk"]) for entry in self.entries], whole)
+            self._note({"assembled": True})
+            self.is_assembled = True
+        for entry in self.entries:
+            self._publish_log(entry)
+        if whole is None or whole.exists():
+            self.sink.publish(self.run, whole)
+        # The journal last: while it is there, this much is known to be done.
+        for path in sorted(self.path.iterdir(), key=lambda path: path.name in ("lock", "journal.jsonl")):
+            if path.name != "lock":
+                path.unlink()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def predicted(self) -> Predicted:
+        """What the chunks have come to."""
+        counts: Counter[tuple[str, str]] = Counter()
+        examples: dict[tuple[str, str], str] = {}
+        for entry in self.entries:
+            for name, rule, rows, shown in entry["faults"]:
+                counts[name, rule] += rows
+                examples.setdefault((name, rule), shown[0])
+        words = "; ".join(f"{rows} × {examples[key]}" for key, rows in counts.most_common(EXAMPLES))
+        words += f"; and {len(counts) - EXAMPLES} more" if len(counts) > EXAMPLES else ""
+        rows, bad = (sum(entry[key] for entry in self.entries) for key in ("rows", "bad"))
+        return Predicted(rows, bad, words, self.resumed_rows)
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+
+
+def _move(source: Path, target: Path) -> None:
+    """Moves a file, also to another disk, so that it appears there whole; nothing where it was moved before."""
+    if not source.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.replace(source, target)
+    except OSError:  # another disk
+        hidden = target.with_name(f".{target.name}")
+        shutil.copyfile(source, hidden)
+        os.replace(hidden, target)
+        source.unlink()

@@ -20,6 +20,7 @@ from perron.cli import (
     promote,
     run,
     runs,
+    schedule,
     serve,
     shared,
     token,
@@ -71,6 +72,7 @@ app.command("promote", rich_help_panel="Data, training, pipeline")(promote.promo
 app.command("serve", rich_help_panel="API and serving")(serve.serve)
 app.add_typer(deploy.app, name="deploy", rich_help_panel="API and serving")
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
+app.command("schedule", rich_help_panel="API and serving")(schedule.schedule)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
 app.command("trace", rich_help_panel="Memory")(trace.trace)
 app.command("forget", rich_help_panel="Memory")(forget.forget)
