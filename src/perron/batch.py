@@ -394,9 +394,13 @@ class _Work:
             self._lock = self._acquire()
             self._open()
         except OSError as error:
+            self.__exit__()
             raise SinkError(
                 f"Can't work in {self.path}, where {self.sink.name} is made: {error.strerror or error}."
             ) from error
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

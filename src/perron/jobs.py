@@ -10,7 +10,6 @@ Standard library alone; every method may be called on any thread.
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -26,10 +25,11 @@ from typing import Any
 from perron.errors import LedgerError, NotFound, PerronError
 from perron.predictions import new_segment_name
 
-__all__ = ["Full", "Job", "Jobs", "KeyTaken", "Lost"]
+__all__ = ["Full", "Job", "Jobs", "KeyTaken", "Lost", "to_json"]
 
 LEASE_S = 10.0
 MOST_ATTEMPTS = 5
+DELIVER_S = 86_400.0  # how long a receiver is tried
 FORMAT = 1
 ENDED = ("done", "failed", "cancelled")
 SCHEMA = """
@@ -38,8 +38,9 @@ CREATE TABLE jobs (
   digest TEXT NOT NULL, kind TEXT NOT NULL, rows INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0,
   bad INTEGER NOT NULL DEFAULT 0, fault TEXT, made REAL NOT NULL, started REAL, ended REAL, expires REAL,
   owner TEXT, lease REAL, attempt INTEGER NOT NULL DEFAULT 0, segment TEXT NOT NULL,
+  wrote INTEGER NOT NULL DEFAULT 0,
   read_bytes INTEGER NOT NULL DEFAULT 0, result_bytes INTEGER NOT NULL DEFAULT 0, log_bytes INTEGER NOT NULL DEFAULT 0,
-  key TEXT UNIQUE, request TEXT NOT NULL
+  key TEXT, request TEXT NOT NULL, token TEXT NOT NULL, UNIQUE (token, key)
 );
 CREATE INDEX jobs_state ON jobs (state, made);
 CREATE TABLE deliveries (
@@ -85,11 +86,13 @@ class Job:
     lease: float | None
     attempt: int
     segment: str
+    wrote: int
     read_bytes: int
     result_bytes: int
     log_bytes: int
     key: str | None
     request: str
+    token: str
     delivery: Mapping[str, Any] | None = None
 
     @property
@@ -171,7 +174,7 @@ class Jobs:
 
     def accept(
         self, *, model: str, version: int, bundle: str, digest: str, kind: str, rows: int, body: bytes, request: str,
-        key: str | None = None, callback: str | None = None,
+        token: str = "", key: str | None = None, callback: str | None = None,
     ) -> tuple[Job, bool]:
         """The batch, on the disk itself, and whether it is new: one of the same key and request is the one that there was.
 
@@ -184,6 +187,7 @@ class Jobs:
             rows: how many there are; -1 where that isn't known yet.
             body: the rows, or the source and sink as JSON.
             request: a digest of all that was asked.
+            token: the name of the token that asked; each sees its own.
             key: of idempotency.
             callback: the URL that is told of the end.
 
@@ -199,7 +203,7 @@ class Jobs:
             _write_synced(folder / "body", body)
             with self._transaction() as connection:
                 if key is not None:
-                    known = connection.execute("SELECT id, request FROM jobs WHERE key = ?", (key,)).fetchone()
+                    known = connection.execute("SELECT id, request FROM jobs WHERE key = ? AND token = ?", (key, token)).fetchone()
                     if known is not None:
                         if known["request"] != request:
                             raise KeyTaken("This Idempotency-Key came with another request before; give a new one.")
@@ -210,9 +214,9 @@ class Jobs:
                 if waiting >= self._most_waiting:
                     raise Full(f"{waiting} batches wait, as many as may; come again later.")
                 connection.execute(
-                    "INSERT INTO jobs (id, state, model, version, bundle, digest, kind, rows, made, segment, key, request)"
-                    " VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (job, model, version, bundle, digest, kind, rows, self._clock(), new_segment_name(), key, request),
+                    "INSERT INTO jobs (id, state, model, version, bundle, digest, kind, rows, made, segment, key, request, token)"
+                    " VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (job, model, version, bundle, digest, kind, rows, self._clock(), new_segment_name(), key, request, token),
                 )
                 if callback is not None:
                     connection.execute(
@@ -243,17 +247,19 @@ class Jobs:
         told = connection.execute("SELECT state, tries, next, fault FROM deliveries WHERE job = ?", (job,)).fetchone()
         return Job(**dict(row), delivery=None if told is None else dict(told))
 
-    def list(self, limit: int, before: str | None = None) -> list[Job]:
-        """The newest batches first; those made before another one where it is named."""
+    def newest(self, limit: int, *, token: str | None, before: str | None = None) -> list[Job]:
+        """The newest batches first, of one token or all (None); those made before another one where it is named.
+
+        Raises:
+            NotFound: there is no batch `before`.
+        """
         connection = self._connection()
-        if before is None:
-            rows = connection.execute("SELECT id FROM jobs ORDER BY made DESC, id DESC LIMIT ?", (limit,))
-        else:
-            first = self._get(connection, before)
-            rows = connection.execute(
-                "SELECT id FROM jobs WHERE (made, id) < (?, ?) ORDER BY made DESC, id DESC LIMIT ?",
-                (first.made, first.id, limit),
-            )
+        first = self._get(connection, before) if before is not None else None
+        rows = connection.execute(
+            "SELECT id FROM jobs WHERE (:token IS NULL OR token = :token) AND (:made IS NULL OR (made, id) < (:made, :id))"
+            " ORDER BY made DESC, id DESC LIMIT :limit",
+            {"token": token, "made": first and first.made, "id": first and first.id, "limit": limit},
+        )
         return [self._get(connection, row["id"]) for row in rows.fetchall()]
 
     def cancel(self, job: str) -> Job | None:
@@ -276,6 +282,9 @@ class Jobs:
     def claim(self) -> Job | None:
         """The oldest batch that waits, or whose process died, now this one's; None where there is none."""
         now = self._clock()
+        due = "SELECT 1 FROM jobs WHERE state = 'waiting' OR (state = 'running' AND lease < ?) LIMIT 1"
+        if self._connection().execute(due, (now,)).fetchone() is None:  # without a lock that writers wait for
+            return None
         with self._transaction() as connection:
             while True:
                 row = connection.execute(
@@ -362,6 +371,9 @@ class Jobs:
     def claim_delivery(self, but_not: "frozenset[str]" = frozenset()) -> dict[str, Any] | None:
         """A delivery that is due, now this process's: `job`, `id`, `url`, `tries`; none to a URL that is in `but_not`."""
         now = self._clock()
+        due = "SELECT 1 FROM deliveries WHERE state = 'waiting' AND next <= ? LIMIT 1"
+        if self._connection().execute(due, (now,)).fetchone() is None:
+            return None
         with self._transaction() as connection:
             for row in connection.execute(
                 "SELECT * FROM deliveries WHERE state = 'waiting' AND next <= ? AND (lease IS NULL OR lease < ?)"
@@ -388,9 +400,6 @@ class Jobs:
             )
 
 
-DELIVER_S = 86_400.0  # how long a receiver is tried
-
-
 def _write_synced(path: Path, data: bytes) -> None:
     with open(path, "xb") as file:
         file.write(data)
@@ -415,7 +424,3 @@ def _moment(at: float | None) -> str | None:
         return None
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
     return f"{text}.{int(at * 1000) % 1000:03d}Z"
-
-
-def read_json(text: bytes) -> Any:
-    return json.loads(text)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perron.contract import Schema
+from perron.derive.batches import batch_paths, batch_schemas
 from perron.derive.jsonschema import field_schema, row_schema
 
 __all__ = ["openapi"]
@@ -18,6 +19,7 @@ def openapi(
     has_probabilities: bool,
     sample: Mapping[str, Any],
     limits: Mapping[str, int],
+    batches: bool = False,
 ) -> dict[str, Any]:
     """The document.
 
@@ -29,7 +31,22 @@ def openapi(
         has_probabilities: whether answers have them.
         sample: a request, for the example.
         limits: `max_rows` and `max_body_bytes`.
+        batches: whether the service takes them.
     """
+    document = _document(
+        schema, name=name, version=version, labels=labels, has_probabilities=has_probabilities, sample=sample,
+        limits=limits,
+    )  # fmt: skip
+    if batches:
+        document["paths"].update(batch_paths(sample))
+        document["components"]["schemas"].update(batch_schemas())
+    return document
+
+
+def _document(
+    schema: Schema, *, name: str, version: int | str, labels: Sequence[str], has_probabilities: bool,
+    sample: Mapping[str, Any], limits: Mapping[str, int],
+) -> dict[str, Any]:  # fmt: skip
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": str(version), "description": schema.doc or f"Predictions of {name}."},

@@ -54,9 +54,9 @@ class IdMaker:
     Not thread safe: one event loop makes them.
     """
 
-    def __init__(self, segment: str) -> None:
+    def __init__(self, segment: str, made: int = 0) -> None:
         self._segment = segment
-        self._number = 0
+        self._number = made  # before, by a process that died
         self._random = ""
         self._place = 0
 

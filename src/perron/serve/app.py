@@ -22,6 +22,7 @@ from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
 from perron.plan import Memory, Plan, TokenPlan
 from perron.predictions import ROTATE
+from perron.serve.batches import Batches, BatchSettings
 from perron.serve.batching import NEVER, Busy, OnLogFailure, TooLate
 from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Histogram, Registry
@@ -50,6 +51,7 @@ class Settings:
     it they survive the death of the process. `queue_rows`: how many rows may wait per model version.
     `on_log_failure`: what happens when the log can't be written (a full disk): `refuse` with 503, or `answer`
     all the same, with a header, a count and a log line that say so.
+    `batches`: what is done for asynchronous batches; None where there are none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
@@ -68,6 +70,7 @@ class Settings:
     shared: Path | None = None
     worker: int = 0
     workers: int = 1
+    batches: BatchSettings | None = None
 
 
 class Service:
@@ -98,15 +101,16 @@ class Service:
             "perron_queue_rows", "Rows that wait to be predicted.", lambda: [({}, self.models.waiting_rows)]
         )
         self.registry.gauge("perron_model_info", "The versions that answer, by route.", self._info)
+        self.batches = Batches(self, settings.batches) if settings.batches is not None else None
         self._routes = Routes(self._all_routes())
         self._tasks: list[asyncio.Task[None]] = []
         self._following = asyncio.Lock()
         self._tender = ThreadPoolExecutor(1, "perron-tend")
 
     def _all_routes(self) -> list[Route]:
-        from perron.serve import rest  # not at the top: it needs what is here
+        from perron.serve import batches, rest  # not at the top: they need what is here
 
-        return [*rest.routes(self)]
+        return [*rest.routes(self), *(batches.routes(self.batches) if self.batches is not None else ())]
 
     def _info(self) -> list[tuple[dict[str, str], float]]:
         return [
@@ -131,6 +135,8 @@ class Service:
         self.is_ready = True
         self._tasks.append(asyncio.create_task(self._follow()))
         self._tasks.append(asyncio.create_task(self._tend()))
+        if self.batches is not None:
+            self.batches.start()
         if self.settings.shared is not None:
             self._tasks.append(asyncio.create_task(self._leave_numbers()))
 
@@ -385,6 +391,8 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.batches is not None:
+            await self.batches.close()
         await self.models.drain(drain_s)
         self.models.close()
         with contextlib.suppress(Exception):  # what the last requests left is sent on, too

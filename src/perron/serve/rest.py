@@ -172,6 +172,7 @@ async def _openapi(service: "Service", request: Request) -> Answer:
         openapi(
             bundle.schema, name=bundle.name, version=default.version, labels=bundle.labels,
             has_probabilities=bundle.has_probabilities, sample=bundle.sample, limits=limits,
+            batches=service.batches is not None,
         )
     )  # fmt: skip
 
