@@ -173,8 +173,19 @@ class Jobs:
     # -- from outside
 
     def accept(
-        self, *, model: str, version: int, bundle: str, digest: str, kind: str, rows: int, body: bytes, request: str,
-        token: str = "", key: str | None = None, callback: str | None = None,
+        self,
+        *,
+        model: str,
+        version: int,
+        bundle: str,
+        digest: str,
+        kind: str,
+        rows: int,
+        body: bytes,
+        request: str,
+        token: str = "",
+        key: str | None = None,
+        callback: str | None = None,
     ) -> tuple[Job, bool]:
         """The batch, on the disk itself, and whether it is new: one of the same key and request is the one that there was.
 
@@ -203,7 +214,9 @@ class Jobs:
             _write_synced(folder / "body", body)
             with self._transaction() as connection:
                 if key is not None:
-                    known = connection.execute("SELECT id, request FROM jobs WHERE key = ? AND token = ?", (key, token)).fetchone()
+                    known = connection.execute(
+                        "SELECT id, request FROM jobs WHERE key = ? AND token = ?", (key, token)
+                    ).fetchone()
                     if known is not None:
                         if known["request"] != request:
                             raise KeyTaken("This Idempotency-Key came with another request before; give a new one.")
@@ -216,7 +229,20 @@ class Jobs:
                 connection.execute(
                     "INSERT INTO jobs (id, state, model, version, bundle, digest, kind, rows, made, segment, key, request, token)"
                     " VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (job, model, version, bundle, digest, kind, rows, self._clock(), new_segment_name(), key, request, token),
+                    (
+                        job,
+                        model,
+                        version,
+                        bundle,
+                        digest,
+                        kind,
+                        rows,
+                        self._clock(),
+                        new_segment_name(),
+                        key,
+                        request,
+                        token,
+                    ),
                 )
                 if callback is not None:
                     connection.execute(

@@ -6,6 +6,7 @@
 A receiver may get a delivery more than once: what it has done for an id, it need not do again.
 """
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -163,7 +164,5 @@ def _connect(host: str, port: int, allow_private: bool, timeout_s: float) -> soc
 
 
 def _shut(sock: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass

@@ -69,7 +69,9 @@ class Rows:
             if self.fails_at is not None and first + 70 > self.fails_at:
                 raise SourceError(f"The rows can't be read beyond row {self.fails_at:,}.")
             chunk = given[first : first + 70]
-            yield pa.RecordBatch.from_pylist([{n: v if v is None or n == "key" else str(v) for n, v in row.items()} for row in chunk])
+            yield pa.RecordBatch.from_pylist(
+                [{n: v if v is None or n == "key" else str(v) for n, v in row.items()} for row in chunk]
+            )
 
 
 @dataclass
@@ -136,7 +138,9 @@ def test_every_row_comes_out_once_in_order_and_its_receipt_is_found(place: Place
     assert found.probabilities == pytest.approx(
         {label: float(rows[123][f"probability_{label}"]) for label in ("high", "low", "mid")}
     )
-    assert found.to_json()["model"]["bundle"] == place.bundle.digest and found.input["day"] == str(rows[123]["day"])[:10]
+    assert (
+        found.to_json()["model"]["bundle"] == place.bundle.digest and found.input["day"] == str(rows[123]["day"])[:10]
+    )
     assert sorted(path.name for path in place.folder.iterdir()) == ["log", f"out.{ending}"]
 
 

@@ -14,7 +14,8 @@ __all__ = ["schedule"]
 def schedule(
     rows: Annotated[str, typer.Argument(help="The rows, as for `perron predict`.", metavar="SOURCE")],
     output: Annotated[
-        str, typer.Option("--output", "-o", help="The sink, with {date}, {hour}, {week} or {month} in it.", metavar="SINK")
+        str,
+        typer.Option("--output", "-o", help="The sink, with {date}, {hour}, {week} or {month} in it.", metavar="SINK"),
     ],
     every: Annotated[str, typer.Option(help="hour, day, week or month.", metavar="PERIOD")] = "day",
     at: Annotated[str, typer.Option(help="The machine's time of day.", metavar="HH:MM")] = "03:00",

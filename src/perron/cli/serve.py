@@ -62,7 +62,9 @@ def serve(
     batch_keep_days: Annotated[float, typer.Option(help="How long an ended batch is kept.", min=0)] = 7.0,
     batch_place: Annotated[
         list[str] | None,
-        typer.Option(help="A folder or URL of which batches may name sources and sinks; may be repeated.", metavar="PLACE"),
+        typer.Option(
+            help="A folder or URL of which batches may name sources and sinks; may be repeated.", metavar="PLACE"
+        ),
     ] = None,
     webhook_secret: Annotated[
         Path | None,

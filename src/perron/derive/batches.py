@@ -13,7 +13,8 @@ def _json(name: str, description: str, **headers: str) -> dict[str, Any]:
     found: dict[str, Any] = {"description": description, "content": {"application/json": {"schema": _ref(name)}}}
     if headers:
         found["headers"] = {
-            key.replace("_", "-"): {"description": words, "schema": {"type": "string"}} for key, words in headers.items()
+            key.replace("_", "-"): {"description": words, "schema": {"type": "string"}}
+            for key, words in headers.items()
         }
     return found
 
@@ -32,7 +33,7 @@ def _in_path(name: str) -> dict[str, Any]:
 
 def batch_paths(sample: Any) -> dict[str, Any]:
     """The paths; `sample` is a request of the service."""
-    create = {
+    create: dict[str, Any] = {
         "tags": ["batches"],
         "summary": "Have rows predicted when there is time",
         "description": "Accepted once it is on the disk. Rows that break the contract get a fault, the others a prediction.",
@@ -82,7 +83,7 @@ def batch_paths(sample: Any) -> dict[str, Any]:
             },
         },
         "/v1/models/{model}/batches": {
-            "post": {**create, "operationId": "createModelBatch", "parameters": [_in_path("model"), *create["parameters"]]},  # type: ignore[misc]
+            "post": {**create, "operationId": "createModelBatch", "parameters": [_in_path("model"), *create["parameters"]]},
         },
         "/v1/batches/{id}": {
             "get": {

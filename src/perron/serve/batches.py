@@ -11,11 +11,8 @@ second; a batch whose process died is gone on with from there, and its log appea
 """
 
 import asyncio
-import codecs
 import contextlib
-import csv
 import hashlib
-import io
 import json
 import logging
 import os
@@ -27,7 +24,6 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,14 +31,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perron.bundle import Bundle, load
-from perron.check.request import Decoder, Rejection
-from perron.check.text import TextReader
-from perron.errors import DataError, DeclarationError, LedgerError, NotFound, PerronError
+from perron.errors import DeclarationError, LedgerError, NotFound, PerronError
 from perron.jobs import Full, Job, Jobs, KeyTaken, Lost, to_json
-from perron.predictions import IdMaker, line
 from perron.predictions.mask import mask_of
+from perron.serve.intake import LINES, Refused, demand_utf8, read_csv, read_json, read_lines
 from perron.serve.problem import Answer, Stream, json_answer, problem
 from perron.serve.routes import Request, Route
+from perron.serve.steps import Steps
 from perron.webhooks import WebhookError, backoff_s, check_url, post
 
 if TYPE_CHECKING:
@@ -51,14 +46,11 @@ if TYPE_CHECKING:
 __all__ = ["Batches", "BatchSettings", "routes"]
 
 TAKES = ("application/json", "application/jsonl", "application/x-ndjson", "text/csv")
-LINES = ("application/jsonl", "application/x-ndjson")
-STEP_ROWS = 128  # a few milliseconds, during which a request may wait for the interpreter
 REST_SHARE = 0.25  # of a step's time, in which nothing is done
 COMMIT_EVERY_S = 0.5
 LOOK_EVERY_S = 0.5
 SWEEP_EVERY_S = 600.0
 PAGE_ROWS, MOST_PAGE_ROWS = 1000, 10_000
-PIECE_BYTES = 1 << 20
 INLINE_BYTES = 256 << 10  # a smaller result goes with its callback
 SENDERS = 8
 RETRY_AFTER_S = 1
@@ -84,17 +76,6 @@ class BatchSettings:
     places: tuple[str, ...] = ()
     secret: bytes | None = field(default=None, repr=False)
     allow_private_callbacks: bool = False
-
-
-class _Callback(msgspec.Struct, forbid_unknown_fields=True):
-    url: str
-
-
-class _Asked(msgspec.Struct, forbid_unknown_fields=True):
-    rows: list[msgspec.Raw] | None = None
-    source: str | None = None
-    sink: str | None = None
-    callback: _Callback | None = None
 
 
 class Batches:
@@ -136,39 +117,35 @@ class Batches:
         """The batch of a request, and whether it is new; blocks.
 
         Raises:
-            _Refused: what the client did wrong.
+            Refused: what the client did wrong.
             PerronError: as `Jobs.accept`.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")()
         kind = (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
         callback = request.arguments().get("callback")
-        try:
-            for start in range(0, len(request.body), PIECE_BYTES):  # in pieces, between which requests are answered
-                decoder.decode(request.body[start : start + PIECE_BYTES])
-            decoder.decode(b"", True)
-        except UnicodeDecodeError as error:
-            raise _Refused(400, f"The body isn't UTF-8: {error.reason}.") from error
+        demand_utf8(request.body)
         if kind == "application/json":
-            kept, body, rows, callback = self._read_json(request.body, callback)
+            kept, body, rows, callback = read_json(request.body, self.settings.places, callback)
         elif kind in LINES:
-            kept, (body, rows) = "jsonl", _read_lines(request.body)
+            kept, (body, rows) = "jsonl", read_lines(request.body)
         else:
-            kept, (body, rows) = "csv", _read_csv(request.body, bundle)
+            kept, (body, rows) = "csv", read_csv(request.body, bundle)
         if kept != "place" and not rows:
-            raise _Refused(422, "There are no rows; send at least one.")
+            raise Refused(422, "There are no rows; send at least one.")
         if rows > self.settings.most_rows:
-            raise _Refused(413, f"{rows} rows are more than {self.settings.most_rows} in one batch; send them in parts.")
+            raise Refused(413, f"{rows} rows are more than {self.settings.most_rows} in one batch; send them in parts.")
         if callback is not None:
             if self.settings.secret is None:
-                raise _Refused(422, "This server has no secret to sign callbacks with; ask for the state instead.")
+                raise Refused(422, "This server has no secret to sign callbacks with; ask for the state instead.")
             try:
                 check_url(callback, allow_private=self.settings.allow_private_callbacks)
             except DeclarationError as error:
-                raise _Refused(422, str(error)) from error
+                raise Refused(422, str(error)) from error
         key = request.headers.get("idempotency-key")
         if key is not None and not (0 < len(key) <= MOST_KEY and key.isprintable()):
-            raise _Refused(400, f"The header Idempotency-Key must have 1 to {MOST_KEY} printable characters.")
-        asked = hashlib.sha256(b"\0".join([request.path.encode(), kind.encode(), (callback or "").encode(), request.body]))
+            raise Refused(400, f"The header Idempotency-Key must have 1 to {MOST_KEY} printable characters.")
+        asked = hashlib.sha256(
+            b"\0".join([request.path.encode(), kind.encode(), (callback or "").encode(), request.body])
+        )
         return self.jobs.accept(
             model=bundle.name, version=version, bundle=str(bundle.path), digest=bundle.digest, kind=kept, rows=rows,
             body=body, request=asked.hexdigest(), token=self.token_of(request), key=key, callback=callback,
@@ -176,38 +153,6 @@ class Batches:
 
     def token_of(self, request: Request) -> str:
         return self.service.guard.name_of(request.headers) or ""
-
-    def _read_json(self, body: bytes, callback: str | None) -> tuple[str, bytes, int, str | None]:
-        try:
-            asked = msgspec.json.decode(body, type=_Asked)
-        except msgspec.ValidationError as error:
-            raise _Refused(422, f'Send {{"rows": [{{…}}]}}, and where to tell of the end {{"url": …}} as callback: {error}.') from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _Refused(400, f"The body isn't JSON: {error}.") from error
-        if asked.callback is not None:
-            callback = asked.callback.url
-        if asked.rows is not None and asked.source is None and asked.sink is None:
-            lines = [bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") for row in asked.rows]
-            return "jsonl", b"".join(text + b"\n" for text in lines), len(lines), callback
-        if asked.rows is None and asked.source is not None and asked.sink is not None:
-            for place in (asked.source, asked.sink):
-                self._check_place(place)
-            place = {"source": self._resolved(asked.source), "sink": self._resolved(asked.sink)}
-            return "place", encode(place), -1, callback
-        raise _Refused(422, "Send either rows, or a source and a sink.")
-
-    def _check_place(self, place: str) -> None:
-        """Nothing, where a batch may name the place.
-
-        Raises:
-            _Refused: it may not.
-        """
-        if "\0" in place or "${" in place or not any(_is_below(place, allowed) for allowed in self.settings.places):
-            allowed = "starts with one of its places" if self.settings.places else "none: it was started without places"
-            raise _Refused(403, f"This server reads and writes no {place[:100]!r}; allowed is what {allowed}.")
-
-    def _resolved(self, place: str) -> str:
-        return place if "://" in place else str(Path(place).resolve())
 
     def wake(self) -> None:
         """Has a batch that was just accepted looked at, without waiting for the next look."""
@@ -272,7 +217,7 @@ class Batches:
             _copy(folder / f"result.{job.wrote}", result_path, job.result_bytes)
             _copy(folder / f"log.{job.wrote}", log_path, job.log_bytes)
             with open(folder / "body", "rb") as body, open(result_path, "ab") as result, open(log_path, "ab") as log:
-                steps = _Steps(bundle, job, body, mask_of(bundle.schema, bundle.manifest, self.service.memory.secret))
+                steps = Steps(bundle, job, body, mask_of(bundle.schema, bundle.manifest, self.service.memory.secret))
                 if not job.log_bytes:
                     log.write(steps.header())
                 committed = time.monotonic()
@@ -421,140 +366,6 @@ async def _call(function: Any) -> None:
     function()
 
 
-class _Refused(Exception):
-    """A request that isn't accepted: HTTP's status and why."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
-class _Steps:
-    """Predicts the rows of a body, a few at a time.
-
-    `done` and `bad` say how far it is; `step` gives lines for the result and for the log.
-    """
-
-    def __init__(self, bundle: Bundle, job: Job, body: Any, mask: Any) -> None:
-        self._bundle, self._job, self._body, self._mask = bundle, job, body, mask
-        self.done, self.bad = job.done, job.bad
-        self._decode = Decoder(bundle.schema, STEP_ROWS)
-        self._read = TextReader(bundle.schema, json.loads(body.readline())) if job.kind == "csv" else None
-        if job.read_bytes:
-            body.seek(job.read_bytes)
-        self._new_id = IdMaker(job.segment, job.done - job.bad)
-
-    def header(self) -> bytes:
-        """The log's first line."""
-        bundle = self._bundle
-        head = {
-            "format": 1, "started": _now().decode(), "model": bundle.name, "version": self._job.version,
-            "bundle": bundle.digest, "lineage": bundle.manifest["lineage"],
-        }  # fmt: skip
-        return json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-    def step(self) -> tuple[bytes, bytes]:
-        texts = self._texts()
-        decoded = self._decode(b'{"rows":[' + b",".join(texts) + b"]}")
-        if isinstance(decoded, Rejection) or len(decoded) != len(texts):
-            each = [self._decode(b'{"rows":[' + text + b"]}") for text in texts]
-        else:
-            each = [[row] for row in decoded]
-        faults: list[str | None] = [_words(one) if isinstance(one, Rejection) or len(one) != 1 else None for one in each]
-        good = [place for place, fault in enumerate(faults) if fault is None]
-        rows = [one[0] for one in each if not isinstance(one, Rejection) and len(one) == 1]
-        answers: dict[int, dict[str, Any]] = {}
-        if rows:
-            values, shares = self._bundle.run(self._bundle.packer(rows))
-            bad = set(self._bundle.not_finite(values, shares))
-            for number, (place, answer) in enumerate(zip(good, self._bundle.answers(values, shares), strict=True)):
-                if number in bad:
-                    faults[place] = "the model's answer isn't a finite number"
-                else:
-                    answers[place] = {"id": self._new_id(), **answer}
-        made = [
-            encode({"row": self.done + place, **(answers.get(place) or {"fault": fault})})
-            for place, fault in enumerate(faults)
-        ]
-        self.done += len(texts)
-        self.bad += len(texts) - len(answers)
-        return b"\n".join(made) + b"\n", self._logged(texts, good, rows, answers)
-
-    def _logged(
-        self, texts: list[bytes], good: list[int], rows: list[tuple[Any, ...]], answers: dict[int, dict[str, Any]]
-    ) -> bytes:
-        if not answers:
-            return b""
-        if self._mask is None:
-            request = b'{"rows":[' + b",".join(texts[place] for place in answers) + b"]}"
-        else:
-            request = self._mask.body([row for place, row in zip(good, rows, strict=True) if place in answers])
-        reply = {"model": self._bundle.name, "version": self._job.version, "predictions": list(answers.values())}
-        return line(_now(), b"batch", request, encode(reply))
-
-    def _texts(self) -> list[bytes]:
-        """The next rows, each as a JSON object (of a line that is none, what came)."""
-        lines = [text for text in (self._body.readline() for _ in range(min(STEP_ROWS, self._job.rows - self.done))) if text]
-        if self._read is None:
-            return [text.rstrip(b"\n") for text in lines]
-        return [encode(self._read(json.loads(text))) for text in lines]
-
-
-def _words(rejection: Rejection | list[Any]) -> str:
-    """A row's faults as the column `fault` of `perron predict` has them."""
-    if isinstance(rejection, list):
-        return "expected one object"
-    if not rejection.faults:
-        return rejection.detail
-    return "; ".join(
-        f"{fault.field}: expected {fault.expected}" if fault.field else f"expected {fault.expected}"
-        for fault in rejection.faults
-    )
-
-
-def _read_lines(body: bytes) -> tuple[bytes, int]:
-    """JSON lines, each of which is JSON, without empty ones."""
-    kept: list[bytes] = []
-    for number, text in enumerate(body.splitlines(), 1):
-        if not text.strip():
-            continue
-        try:
-            msgspec.json.decode(text, type=msgspec.Raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise _Refused(400, f"Line {number} isn't JSON: {error}.") from error
-        kept.append(text)
-    return b"".join(text + b"\n" for text in kept), len(kept)
-
-
-def _read_csv(body: bytes, bundle: Bundle) -> tuple[bytes, int]:
-    """A CSV file (RFC 4180, UTF-8, with a header) as lines of JSON lists."""
-    try:
-        reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        TextReader(bundle.schema, header)
-        if len(set(header)) < len(header):
-            raise _Refused(422, "The header names a column twice; rename one.")
-        kept = [encode(header)]
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise _Refused(400, f"Line {reader.line_num} has {len(cells)} cells, not {len(header)}; mend that line.")
-            kept.append(encode(cells))
-    except csv.Error as error:
-        raise _Refused(400, f"The body isn't CSV: {error}.") from error
-    except DataError as error:
-        raise _Refused(422, str(error)) from error
-    return b"".join(text + b"\n" for text in kept), len(kept) - 1
-
-
-def _is_below(place: str, allowed: str) -> bool:
-    if "://" in allowed:
-        is_plain = not any(part in (".", "..") for part in place.split("/")) and "%" not in place
-        return is_plain and place.startswith(allowed if allowed.endswith("/") else allowed + "/")
-    return "://" not in place and Path(place).resolve().is_relative_to(Path(allowed).resolve())
-
-
 def _copy(source: Path, target: Path, size: int) -> None:
     """The first bytes of an earlier attempt's file, as this attempt's own."""
     with open(target, "wb") as out:
@@ -570,10 +381,6 @@ def _copy(source: Path, target: Path, size: int) -> None:
 def _remove(folder: Path, pattern: str) -> None:
     for path in folder.glob(pattern):
         path.unlink(missing_ok=True)
-
-
-def _now() -> bytes:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
 
 
 # ------------------------------------------------------------------ routes
@@ -600,7 +407,7 @@ async def _create(batches: Batches, request: Request) -> Answer:
     endpoint = batches.service.models.get(request.params.get("model")).default
     try:
         job, is_new = await batches.service.run(batches.accept, request, endpoint.bundle, endpoint.version)
-    except _Refused as error:
+    except Refused as error:
         batches.service.registry.refused("batch")
         return problem(error.status, str(error))
     except Full as error:
@@ -628,7 +435,9 @@ async def _own(batches: Batches, request: Request) -> Job:
 
 def _sees_all(batches: Batches, request: Request) -> bool:
     name = batches.token_of(request)
-    return any("admin" in token.scopes for token in batches.service.guard.tokens or () if token.name == name) or not name
+    return (
+        any("admin" in token.scopes for token in batches.service.guard.tokens or () if token.name == name) or not name
+    )
 
 
 async def _list(batches: Batches, request: Request) -> Answer:
@@ -661,7 +470,9 @@ async def _result(batches: Batches, request: Request) -> Answer | Stream:
     if job.state != "done":
         fault = f": {job.fault}" if job.fault else ""
         wait = () if job.is_ended else (("retry-after", str(RETRY_AFTER_S)),)
-        return problem(409, f"The batch is {job.state}, at {job.done} rows{fault}; it has no result.", wait, state=job.state)
+        return problem(
+            409, f"The batch is {job.state}, at {job.done} rows{fault}; it has no result.", wait, state=job.state
+        )
     if job.kind == "place":
         return problem(409, "The batch wrote its result into its sink.", state=job.state)
     path = batches.jobs.folder / job.id / "predictions.jsonl"
@@ -709,4 +520,3 @@ def _whole(text: str, least: int, most: int) -> int | None:
         return None
     number = int(text)
     return number if least <= number <= most else None
-

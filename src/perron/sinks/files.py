@@ -93,7 +93,7 @@ class FileSink:
             return self._packed(out.getvalue().to_pybytes())
         with pa.ipc.new_stream(out, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
             writer.write_table(table)
-        return out.getvalue().to_pybytes()
+        return bytes(out.getvalue())
 
     def _packed(self, data: bytes) -> bytes:
         return gzip.compress(data, GZIP_LEVEL, mtime=0) if self.is_compressed else data

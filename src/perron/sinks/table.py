@@ -93,7 +93,7 @@ class TableSink:
         out = pa.BufferOutputStream()
         with pa.ipc.new_stream(out, table.schema) as writer:
             writer.write_table(table)
-        return out.getvalue().to_pybytes()
+        return bytes(out.getvalue())
 
     def put(self, run: str, number: int, part: bytes) -> None:
         with pa.ipc.open_stream(part) as reader:
@@ -126,7 +126,10 @@ class TableSink:
             SinkError: it has other columns.
         """
         schema_name, _, bare = self.table.rpartition(".")
-        columns: list[Any] = [sa.Column("perron_run", sa.String(40), index=True), sa.Column("perron_row", sa.BigInteger)]
+        columns: list[Any] = [
+            sa.Column("perron_run", sa.String(40), index=True),
+            sa.Column("perron_row", sa.BigInteger),
+        ]
         columns += [sa.Column(field.name, _type(field.type)) for field in schema]
         made = sa.Table(bare, sa.MetaData(), *columns, schema=schema_name or None)
         inspector = sa.inspect(connection)
@@ -153,9 +156,7 @@ class TableSink:
     def publish(self, run: str, whole: Path | None) -> None:
         with self._transaction() as connection:
             if not self._is_noted(connection, run, DONE):
-                connection.execute(
-                    CHUNKS.insert(), {"target": self.table, "run": run, "chunk": DONE, "rows": 0}
-                )
+                connection.execute(CHUNKS.insert(), {"target": self.table, "run": run, "chunk": DONE, "rows": 0})
 
 
 def _type(kind: pa.DataType) -> Any:
