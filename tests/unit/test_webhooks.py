@@ -19,7 +19,9 @@ from perron.webhooks import WebhookError, backoff_s, check_url, post, sign, veri
 def test_a_signature_is_true_of_its_secret_body_and_moment_alone(secret: bytes, body: bytes, moment: int) -> None:
     signature = sign(secret, body, moment)
     assert verify(secret, body, signature, now=moment + 299)
-    assert not verify(secret, body, signature, now=moment + 301) and not verify(secret, body, signature, now=moment - 301)
+    assert not verify(secret, body, signature, now=moment + 301) and not verify(
+        secret, body, signature, now=moment - 301
+    )
     assert not verify(secret, body + b"x", signature, now=moment)
     assert not verify(secret + b"x", body, signature, now=moment)
     assert not verify(secret, body, signature.replace(f"t={moment}", f"t={moment + 1}"), now=moment)
@@ -31,7 +33,10 @@ def test_the_signature_is_what_the_docstring_says() -> None:
     assert sign(b"secret", b"{}", 1764000000) == f"t=1764000000,v1={wanted}"
 
 
-@pytest.mark.parametrize("nonsense", ["", "t=", "v1=x", "t=1", "t=x,v1=y", "t=-1,v1=00", "t=1,t=1,v1=00", "t=²,v1=é", "t=" + "9" * 99 + ",v1=0"])
+@pytest.mark.parametrize(
+    "nonsense",
+    ["", "t=", "v1=x", "t=1", "t=x,v1=y", "t=-1,v1=00", "t=1,t=1,v1=00", "t=²,v1=é", "t=" + "9" * 99 + ",v1=0"],
+)
 def test_a_signature_that_is_none_is_not_true(nonsense: str) -> None:
     assert not verify(b"secret", b"{}", nonsense, now=1)
 
@@ -89,7 +94,14 @@ def test_a_receiver_that_answers_byte_by_byte_is_given_up_in_time() -> None:
     started = time.monotonic()
     try:
         with pytest.raises(WebhookError):
-            post(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", secret=b"s", delivery="d", allow_private=True, timeout_s=0.5)
+            post(
+                f"http://127.0.0.1:{listener.getsockname()[1]}/",
+                b"{}",
+                secret=b"s",
+                delivery="d",
+                allow_private=True,
+                timeout_s=0.5,
+            )
         assert time.monotonic() - started < 5
     finally:
         stop.set()
@@ -117,7 +129,9 @@ def test_what_a_receiver_gets_is_signed_and_named() -> None:
     thread.join()
     server.server_close()
     ((path, headers, body),) = got
-    assert path == "/done?x=1" and headers["X-Perron-Delivery"] == "d7" and headers["Content-Type"] == "application/json"
+    assert (
+        path == "/done?x=1" and headers["X-Perron-Delivery"] == "d7" and headers["Content-Type"] == "application/json"
+    )
     assert verify(b"s", body, headers[webhooks.SIGNATURE])
     with pytest.raises(WebhookError, match="can't be reached"):
         post(url, b"{}", secret=b"s", delivery="d", allow_private=True)
