@@ -4,6 +4,7 @@
     ├── ContractError      a contract that makes no sense
     ├── DeclarationError   a system.py that can't be loaded, or a System that makes no sense
     ├── SourceError        data that can't be read
+    ├── SinkError          a place that predictions can't be put in
     ├── DataError          data that was read and can't be used (too many bad rows, an empty split)
     ├── FeatureError       a features function that fails or can't be traced into the graph
     ├── ModelError         a model that can't be fitted or exported
@@ -34,6 +35,7 @@ __all__ = [
     "NotFound",
     "ParityError",
     "PerronError",
+    "SinkError",
     "SourceError",
     "SourceWarning",
     "nearest",
@@ -54,6 +56,10 @@ class DeclarationError(PerronError):
 
 class SourceError(PerronError):
     """A source that can't be read: the message names the file and, where there is one, the row."""
+
+
+class SinkError(PerronError):
+    """A sink that can't be written, or that another process is writing."""
 
 
 class DataError(PerronError):

@@ -22,6 +22,7 @@ from perron.cli import (
     register,
     run,
     runs,
+    schedule,
     serve,
     shared,
     token,
@@ -74,6 +75,7 @@ app.command("register", rich_help_panel="API and serving")(register.register)
 app.command("serve", rich_help_panel="API and serving")(serve.serve)
 app.add_typer(deploy.app, name="deploy", rich_help_panel="API and serving")
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
+app.command("schedule", rich_help_panel="API and serving")(schedule.schedule)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
 app.command("client", rich_help_panel="API and serving")(client.client)
 app.command("trace", rich_help_panel="Memory")(trace.trace)

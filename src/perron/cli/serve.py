@@ -62,10 +62,26 @@ def serve(
     traces: Annotated[
         bool, typer.Option("--traces", help="OpenTelemetry spans, to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
     ] = False,
+    batch_queue: Annotated[int, typer.Option(help="How many batches may wait.", min=1)] = 100,
+    batch_keep_days: Annotated[float, typer.Option(help="How long an ended batch is kept.", min=0)] = 7.0,
+    batch_place: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A folder or URL of which batches may name sources and sinks; may be repeated.", metavar="PLACE"
+        ),
+    ] = None,
+    webhook_secret: Annotated[
+        Path | None,
+        typer.Option(help="Signs callbacks; else PERRON_WEBHOOK_SECRET does, else there are none.", metavar="FILE"),
+    ] = None,
+    private_callbacks: Annotated[
+        bool, typer.Option("--private-callbacks", help="Call receivers at private addresses, too.")
+    ] = False,
     folder: shared.Folder = Path(),
 ) -> None:
     """Answer predictions over HTTP until Ctrl-C; every one is logged before it is answered."""
     from perron.serve.app import Settings
+    from perron.serve.batches import BatchSettings
     from perron.serve.http import Address, check_grpc, free_port
     from perron.serve.watch import set_up_logging
     from perron.serve.workers import serve as answer
@@ -84,6 +100,11 @@ def serve(
         project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
+        batches=BatchSettings(
+            project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
+            places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
+            allow_private_callbacks=private_callbacks,
+        ),
     )  # fmt: skip
     answer(
         settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,7 @@ __all__ = [
     "serving_words",
     "show",
     "the_model",
+    "webhook_secret",
     "write_file",
 ]
 
@@ -204,6 +206,23 @@ def memory_of(
 
         shipper = Shipper(project.predictions, log_to)
     return ProjectMemory(project, models_of(project.ledger, models or ()), reference, shipper)
+
+
+def webhook_secret(file: Path | None) -> bytes | None:
+    """What callbacks are signed with: the file's text, else PERRON_WEBHOOK_SECRET's, else nothing.
+
+    Raises:
+        PerronError: the file can't be read, or the secret is too short to be one.
+    """
+    from perron.errors import PerronError
+
+    try:
+        given = os.environb.get(b"PERRON_WEBHOOK_SECRET") if file is None else file.read_bytes()
+    except OSError as error:
+        raise PerronError(f"The secret {file} can't be read: {error.strerror}.") from error
+    if given is not None and len(given.strip()) < 16:
+        raise PerronError("The secret that signs callbacks needs 16 characters; `openssl rand -hex 32` makes one.")
+    return given.strip() if given is not None else None
 
 
 def serving_words(plan: "Plan", place: str, workers: int = 1, grpc_place: str | None = None) -> str:

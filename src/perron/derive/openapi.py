@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perron.contract import Schema
+from perron.derive.batches import batch_paths, batch_schemas
 from perron.derive.jsonschema import field_schema, row_schema
 
 __all__ = ["Described", "openapi"]
@@ -55,6 +56,7 @@ def openapi(
     *,
     limits: Mapping[str, int],
     scopes: Callable[[str, str], str | None] | None = None,
+    batches: bool = False,
 ) -> dict[str, Any]:
     """The document.
 
@@ -63,6 +65,7 @@ def openapi(
             where a path names none.
         limits: `max_rows` and `max_body_bytes`.
         scopes: what a token must allow for a method and a path; None where nobody is asked for a token.
+        batches: whether the service takes them.
     """
     first = models[0][0]
     paths = {**_prediction_paths(models, limits), **_fixed_paths(first, limits)}
@@ -70,6 +73,9 @@ def openapi(
     for model in models:
         for place, described in enumerate(model):
             schemas = {**_own_schemas(described, _prefix(models, model, place), limits), **schemas}
+    if batches:
+        paths.update(batch_paths(first.sample))
+        schemas.update(batch_schemas())
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {

@@ -21,6 +21,7 @@ from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
 from perron.plan import Memory, NotOffered, Plan, TokenPlan
 from perron.predictions import ROTATE
+from perron.serve.batches import Batches, BatchSettings
 from perron.serve.batching import NEVER, Busy, OnLogFailure, TooLate
 from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Histogram, Registry
@@ -56,6 +57,7 @@ class Settings:
     it they survive the death of the process. `queue_rows`: how many rows may wait per model version.
     `on_log_failure`: what happens when the log can't be written (a full disk): `refuse` with 503, or `answer`
     all the same, with a header, a count and a log line that say so.
+    `batches`: what is done for asynchronous batches; None where there are none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
@@ -74,6 +76,7 @@ class Settings:
     shared: Path | None = None
     worker: int = 0
     workers: int = 1
+    batches: BatchSettings | None = None
 
 
 class BrokenContract(PerronError):
@@ -116,6 +119,7 @@ class Service:
             "perron_queue_rows", "Rows that wait to be predicted.", lambda: [({}, self.models.waiting_rows)]
         )
         self.registry.gauge("perron_model_info", "The versions that answer, by route.", self._info)
+        self.batches = Batches(self, settings.batches) if settings.batches is not None else None
         self._routes = Routes(self._all_routes())
         self._tasks: list[asyncio.Task[None]] = []
         self._following = asyncio.Lock()
@@ -123,9 +127,10 @@ class Service:
         self._tender = ThreadPoolExecutor(1, "perron-tend")
 
     def _all_routes(self) -> list[Route]:
-        from perron.serve import mlflow, oip, rest  # not at the top: they need what is here
+        from perron.serve import batches, mlflow, oip, rest  # not at the top: they need what is here
 
-        return [*rest.routes(self), *oip.routes(self), *mlflow.routes(self)]
+        own = batches.routes(self.batches) if self.batches is not None else ()
+        return [*rest.routes(self), *oip.routes(self), *mlflow.routes(self), *own]
 
     def _info(self) -> list[tuple[dict[str, str], float]]:
         return [
@@ -148,6 +153,8 @@ class Service:
         self.is_ready = True
         self._tasks.append(asyncio.create_task(self._follow()))
         self._tasks.append(asyncio.create_task(self._tend()))
+        if self.batches is not None:
+            self.batches.start()
         if self.settings.shared is not None:
             self._tasks.append(asyncio.create_task(self._leave_numbers()))
 
@@ -511,6 +518,8 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.batches is not None:
+            await self.batches.close()
         await self.models.drain(drain_s)
         self.models.close()
         with contextlib.suppress(Exception):  # what the last requests left is sent on, too

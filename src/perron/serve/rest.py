@@ -409,7 +409,9 @@ async def _openapi(service: "Service", request: Request) -> Answer:
     if service.document is None or service.document[0] != key:
         limits = {"max_rows": service.settings.max_rows, "max_body_bytes": service.settings.max_body_bytes}
         scopes = service.scope_of if has_tokens else None
-        made = openapi([_described(model) for model in models], limits=limits, scopes=scopes)
+        made = openapi(
+            [_described(model) for model in models], limits=limits, scopes=scopes, batches=service.batches is not None
+        )
         service.document = (key, _document(encode(made)))
     return service.document[1]
 

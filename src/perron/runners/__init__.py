@@ -1,0 +1,1 @@
+"""Adapters of `perron.batch.Runner`: where the chunks of a batch are predicted."""

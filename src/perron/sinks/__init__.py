@@ -1,0 +1,1 @@
+"""Adapters of `perron.sink`, one file each."""
