@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line has it; before anything loads OpenMP
+
 HOUSING_COLUMNS = [
     "longitude",
     "latitude",

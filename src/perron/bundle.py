@@ -3,6 +3,7 @@
     model.onnx      raw contract fields in, value (and probabilities) out
     contract.json   the contract
     sample.json     a request that the service answers
+    reference.sketch, loss.onnx   what monitoring holds traffic to, and what tells errors before outcomes do
     history.json, history.npz   of a system with history: its series' newest moments (`perron.history.state`)
     manifest.json   name, task, classes, metrics, parity, lineage, and the SHA-256 of the other files
 
@@ -30,11 +31,13 @@ from perron.tensors import RowPacker, TensorFacts, tensors_of
 
 if TYPE_CHECKING:
     from perron.history.state import History
+    from perron.sketch import TableSketch
 
 __all__ = ["Bundle", "GraphBundle", "load", "open_session", "pack"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+REFERENCE, LOSS = "reference.sketch", "loss.onnx"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,24 @@ class Bundle:
     @cached_property
     def _used(self) -> frozenset[str]:
         return frozenset(given.name for given in self._session.get_inputs())
+
+    @cached_property
+    def reference(self) -> "TableSketch | None":
+        """What training and test rows, and the predictions of these, looked like; None in an older bundle."""
+        if REFERENCE not in self.manifest["files"]:
+            return None
+        from perron.sketch import TableSketch  # not at the top: the server doesn't need it
+
+        return TableSketch.from_bytes((self.path / REFERENCE).read_bytes())
+
+    @cached_property
+    def _loss_session(self) -> Any:
+        return open_session(self.path / LOSS)
+
+    def run_loss(self, feed: Mapping[str, Any]) -> Any:
+        """The absolute errors (n,) to be expected of raw arrays (n,) by feature; only where the manifest's estimator has `loss`."""
+        used = {given.name for given in self._loss_session.get_inputs()}
+        return self._loss_session.run(None, {name: array for name, array in feed.items() if name in used})[0]
 
     @cached_property
     def history(self) -> "History | None":
@@ -244,6 +265,7 @@ def pack(
     sample: Mapping[str, Any],
     facts: Mapping[str, Any],
     history: Mapping[str, bytes] | None = None,
+    reference: Mapping[str, bytes] | None = None,
 ) -> Bundle:
     """The bundle, written to a folder that appears only when it is complete.
 
@@ -254,13 +276,14 @@ def pack(
         sample: a request, `{"rows": [{…}]}`; of a plain graph `{"inputs": [{name, datatype, shape}]}`.
         facts: `name`, `task`, `classes`, `metrics`, `baseline`, `parity`, `lineage`; of a plain graph
             `kind`, `inputs`, `outputs` and `batched` as well.
+        reference: the files REFERENCE and, where there is one, LOSS, for monitoring.
         history: the files that `history.state.pack_history` gives, of a system with history.
     """
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        files = {"model.onnx": graph, "sample.json": _json(sample), **(history or {})}
+        files = {"model.onnx": graph, "sample.json": _json(sample), **(history or {}), **(reference or {})}
         if schema is not None:
             files["contract.json"] = _json(schema.to_json())
         for name, data in files.items():

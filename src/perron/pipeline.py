@@ -1,6 +1,6 @@
 """A System in; a run of its steps out, each done once per key: its code, its inputs' hashes, its parameters and its environment.
 
-    snapshot ─▶ split ─▶ train ─▶ evaluate ─▶ gates ─▶ bundle ─▶ register
+    snapshot ─▶ split ─▶ train ─▶ evaluate ─▶ gates ─▶ reference ─▶ bundle ─▶ register
 
 A step is a function `(Work) -> output`; its output is plain JSON data, and what is large is a blob in
 the store, named there by its hash. An output is recorded when the step ends, so a killed run resumes
@@ -141,10 +141,12 @@ STEPS = (
     Step("train", lambda w: [*_rows(w), w.system.schema.to_json(), *_training(w)]),
     Step("evaluate", lambda w: [w.outputs["train"]["digest"], *_rows(w), _folds_key(w)]),
     Step("gates", lambda w: [w.outputs["evaluate"], *_rows(w), w.system.gates, _champion_key(w)]),
+    Step("reference", lambda w: [w.outputs["train"]["digest"], *_rows(w), w.system.schema.to_json(), w.system.seed]),
     Step(
         "bundle",
         lambda w: [
             w.outputs["train"]["digest"],
+            w.outputs["reference"]["blobs"],
             *_rows(w),
             w.outputs["evaluate"],
             w.system.name,

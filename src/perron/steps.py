@@ -22,6 +22,7 @@ from perron.ledger import BY_GATES, CHAMPION
 from perron.parity import compare
 from perron.pipeline import source_digest
 from perron.project import Work, rival_of
+from perron.reference import make_reference
 from perron.snapshot import part_rows, read_snapshot, take_snapshot
 from perron.source import ReadAhead, Source, open_source, shown
 from perron.split.leaks import find_leaks
@@ -29,7 +30,7 @@ from perron.split.rows import NEITHER, TEST, TRAIN, fold_rows, split_rows
 from perron.train import Fitted, load_fitted, save_fitted, target_of, weight_of
 from perron.train import train as fit
 
-__all__ = ["bundle", "evaluate", "gates", "register", "snapshot", "split", "train"]
+__all__ = ["bundle", "evaluate", "gates", "reference", "register", "snapshot", "split", "train"]
 
 
 ROWS_ALONE = 200  # test rows that are also answered one by one
@@ -172,6 +173,18 @@ def _champion_scores(work: Work) -> dict[str, float] | None:
     return score(work.system.task, truth, values, probabilities, champion.classes or (), weight)
 
 
+def reference(work: Work) -> dict[str, Any]:
+    """Sketches what the model was made of, and fits what tells its performance before outcomes do."""
+    made = make_reference(_fitted(work), *_parts(work), seed=work.system.seed)
+    store = work.project.store
+    blobs = {"reference": store.put_bytes(made.sketch.to_bytes())}
+    if made.loss is not None:
+        blobs["loss"] = store.put_bytes(made.loss)
+    _note(work, "reference", "in", {"model": work.outputs["train"]["digest"]})
+    _note(work, "reference", "out", blobs)
+    return {"estimator": made.estimator, "blobs": blobs}
+
+
 def bundle(work: Work) -> dict[str, Any]:
     """Exports the graph, proves it on every test row, and packs the bundle."""
     fitted, (_, test_rows), system = _fitted(work), _parts(work), work.system
@@ -197,6 +210,11 @@ def bundle(work: Work) -> dict[str, Any]:
         graph=graph,
         schema=system.schema,
         history=pack_table(_snapshot(work), system.schema, system.history, work.outputs["snapshot"]["taken"]),
+        reference={
+            name: work.project.store.get(work.outputs["reference"]["blobs"][blob]).read_bytes()
+            for name, blob in ((bundles.REFERENCE, "reference"), (bundles.LOSS, "loss"))
+            if blob in work.outputs["reference"]["blobs"]
+        },
         sample={"rows": [_sample_row(system.schema, test_rows)]},
         facts={
             "name": system.name,
@@ -206,6 +224,7 @@ def bundle(work: Work) -> dict[str, Any]:
             "baseline": work.outputs["evaluate"]["baseline"],
             "parity": parity.to_json(),
             "sensitive": system.sensitive,
+            "estimator": work.outputs["reference"]["estimator"],
             "lineage": lineage,
         },
     )

@@ -91,9 +91,7 @@ def columns_of(
             columns[field.name] = texts
         else:
             columns[field.name] = array
-    is_number = bool(values) and isinstance(values[0], int | float) and not isinstance(values[0], bool)
-    if schema.target is not None and schema.target.kind not in ("float", "int"):
-        is_number = False
+    is_number = schema.target is not None and schema.target.kind in ("float", "int")
     made = np.array(values, np.float64) if is_number else np.array([_label(value) for value in values], object)
     columns[_free(PREDICTION, schema)] = made
     if confidence is not None:

@@ -116,7 +116,7 @@ def test_no_origin_is_allowed_unless_it_is_named(project: Path) -> None:
         assert "access-control-allow-origin" not in ask(address, Origin="https://evil.example").headers
         asked = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
         answer = httpx.options(f"{address}/v1/predictions", headers=asked)
-        assert answer.status_code == 204 and answer.headers["access-control-allow-methods"] == "POST"
+        assert answer.status_code == 204 and "POST" in answer.headers["access-control-allow-methods"]
     assert Cors(("*",)).headers("https://any.example") == (("access-control-allow-origin", "*"),)
 
 

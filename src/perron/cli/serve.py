@@ -42,6 +42,10 @@ def serve(
             help="Where the log goes on to: stdout:, s3://…, file:///…, postgresql+psycopg://…", metavar="URL"
         ),
     ] = None,
+    no_windows: Annotated[
+        bool,
+        typer.Option("--no-windows", help="Keep no live windows; `perron monitor --rebuild` makes them of the log."),
+    ] = False,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="An origin whose pages may ask from a browser, or *; may be repeated.")
     ] = None,
@@ -100,6 +104,7 @@ def serve(
         project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
+        windows=project.folder / ".perron" / "windows" if not no_windows else None,
         batches=BatchSettings(
             project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
             places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),

@@ -58,6 +58,7 @@ class Settings:
     `on_log_failure`: what happens when the log can't be written (a full disk): `refuse` with 503, or `answer`
     all the same, with a header, a count and a log line that say so.
     `batches`: what is done for asynchronous batches; None where there are none.
+    `windows`: the folder of the live windows that monitoring reads; None keeps none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
@@ -69,6 +70,7 @@ class Settings:
     sync: bool = False
     queue_rows: int = 20_000
     on_log_failure: OnLogFailure = "refuse"
+    windows: Path | None = None
     cors_origins: tuple[str, ...] = ()
     anonymous_admin: bool = True
     access_log: bool = False
@@ -114,6 +116,7 @@ class Service:
             settings.sync,
             settings.queue_rows,
             settings.on_log_failure,
+            settings.windows,
         )
         self.registry.gauge(
             "perron_queue_rows", "Rows that wait to be predicted.", lambda: [({}, self.models.waiting_rows)]
@@ -213,6 +216,8 @@ class Service:
         loop, failed = asyncio.get_running_loop(), ""
         while True:
             try:
+                for collector in self.models.collectors:
+                    await loop.run_in_executor(self._tender, collector.work, collector.take())
                 await loop.run_in_executor(self._tender, self.memory.tend)
                 failed = ""
             except Exception as error:

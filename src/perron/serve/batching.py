@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil, isfinite
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -20,6 +20,9 @@ from perron.bundle import Bundle
 from perron.errors import DataError, LedgerError, PerronError
 from perron.predictions import PredictionLog, line
 from perron.serve.metrics import Numbers
+
+if TYPE_CHECKING:
+    from perron.serve.collect import Collector
 
 __all__ = ["LONGEST_RETRY_S", "NEVER", "Batcher", "Busy", "TooLate", "Waiting"]
 
@@ -107,6 +110,7 @@ class Batcher:
     ) -> None:
         self._answers_unlogged = on_log_failure == "answer"
         self.is_unlogged = False
+        self.collector: Collector | None = None  # keeps the live window of what is answered
         self._told = 0.0
         self._bundle, self._version, self._log, self._numbers = bundle, version, log, numbers
         self._history = bundle.history
@@ -236,6 +240,8 @@ class Batcher:
                 raise _not_finite(outputs.bad[0])
             reply = self._reply(outputs, 0, len(rows))
             self._write(line(self._now(), way, body, reply), len(rows))
+            if self.collector is not None:
+                self.collector.add(rows, outputs.values, outputs.shares)
         except Exception:
             self._numbers.errors += 1
             raise
@@ -257,6 +263,8 @@ class Batcher:
             return
         if answered:
             self._numbers.batch(len(answered), rows)
+            if self.collector is not None:
+                self._collect(self.collector, batch, outputs)
         if self._sync:
             self._unsynced.extend(answered)
             if not self._is_syncing:
@@ -264,6 +272,17 @@ class Batcher:
                 self._loop.create_task(self._acknowledge_synced())
         else:
             _acknowledge(answered)
+
+    @staticmethod
+    def _collect(collector: "Collector", batch: list[Waiting], outputs: _Outputs) -> None:
+        """Puts aside what was answered, without requests that hold a row with no finite answer."""
+        start, bad = 0, outputs.bad
+        for item in batch:
+            end = start + len(item.rows)
+            if not bad or not any(start <= place < end for place in bad):
+                shares = None if outputs.shares is None else outputs.shares[start:end]
+                collector.add(item.rows, outputs.values[start:end], shares)
+            start = end
 
     def _write(self, lines: bytes, rows: int) -> None:
         """Appends to the log, and begins a new segment where the present one is full: ids made before are in this one.

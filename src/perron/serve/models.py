@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,6 +29,9 @@ from perron.predictions.mask import Mask, mask_of
 from perron.serve.batching import NEVER, Batcher, OnLogFailure
 from perron.serve.metrics import Histogram, Numbers, Registry
 from perron.serve.routing import Router
+
+if TYPE_CHECKING:
+    from perron.serve.collect import Collector
 
 __all__ = ["Endpoint", "Model", "Models"]
 
@@ -144,7 +147,9 @@ class Endpoint:
         return self.batcher.is_idle and not self.held
 
     def close(self) -> None:
-        """Closes the log; what was acknowledged is then on the disk itself."""
+        """Closes the log; what was acknowledged is then on the disk itself. The live window is written."""
+        if self.batcher.collector is not None:
+            self.batcher.collector.work(self.batcher.collector.take(), is_last=True)
         self._log.close()
 
 
@@ -223,6 +228,7 @@ class Models:
     Args:
         registry: where their numbers go.
         log_folder: of the prediction log.
+        windows: the folder of live windows; None keeps none.
         secret: gives the key of the digests of sensitive values.
         limits: `max_rows`, `sync`, `queue_rows`, for each endpoint.
     """
@@ -234,6 +240,7 @@ class Models:
     sync: bool
     queue_rows: int
     on_log_failure: OnLogFailure
+    windows: Path | None = None
     by_name: dict[str, Model] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     default: Model | None = None
@@ -369,12 +376,23 @@ class Models:
             from perron.serve.tensors import TensorEndpoint  # not at the top: it extends what is here
 
             kind = TensorEndpoint
-        return kind(
+        made = kind(
             bundle, version, route, self.registry.of(bundle.name, version, route),
             log_folder=self.log_folder, mask=mask_of(bundle.schema, bundle.manifest, self.secret), max_rows=self.max_rows, sync=self.sync and not in_background,
             on_log_failure=self.on_log_failure,
             queue_rows=SHADOW_QUEUE_ROWS if in_background else self.queue_rows, in_background=in_background,
         )  # fmt: skip
+        if self.windows is not None and not isinstance(bundle, GraphBundle):
+            from perron.serve.collect import Collector  # not at the top: it isn't needed to answer
+
+            made.batcher.collector = Collector(self.windows, bundle, version, route)
+        return made
+
+    @property
+    def collectors(self) -> "list[Collector]":
+        """Those that keep live windows."""
+        found = [e.batcher.collector for model in self.by_name.values() for e in model.endpoints]
+        return [collector for collector in found if collector is not None]
 
     def _retire(self) -> None:
         """Closes the endpoints that left and have answered everything; looks again while there are others."""

@@ -1,0 +1,540 @@
+"""A project in; what its model's traffic looks like beside its training, how well it does, and what to worry about, out.
+
+Everything comes from what the server writes already: the live windows beside the bundle's reference
+(drift), outcomes joined to the log (performance), the bundle's own estimators (performance before
+outcomes). Nothing here touches a server.
+"""
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from perron.bundle import Bundle, load
+from perron.contract import Role
+from perron.drift import Drift, Limits, find_drift
+from perron.errors import MissingPackage, NotFound
+from perron.estimate import Calibration, Estimate, expected_accuracy, expected_error
+from perron.ledger import CHAMPION
+from perron.metrics import METRICS
+from perron.performance import Losses, Performance, Period
+from perron.predictions import iterate
+from perron.project import Project
+from perron.sketch import TableSketch
+from perron.tensors import NULL_TEXT, raw_dtype
+from perron.windows import CONFIDENCE, PREDICTION, Key, merged, read_windows
+
+__all__ = ["Finding", "FindingKind", "Look", "Monitor", "WindowView", "find_change", "look", "skew"]
+
+FindingKind = Literal[
+    "drift", "prediction_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "traffic", "no_reference",
+]  # fmt: skip
+Severity = Literal["low", "medium", "high"]
+Every = Literal["hour", "day", "all"]
+LEAST_ROWS = 50  # in a window; fewer are joined with the windows before
+MOST_PERIODS = 90
+WORSE = 0.1  # than on the test rows: the share from which a loss of performance matters
+ESTIMATE_WORSE = 0.15
+FEWEST_OUTCOMES = 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to worry about: what, how much, since when, of which version and route."""
+
+    kind: FindingKind
+    subject: str
+    severity: Severity
+    detail: str
+    value: float | None
+    limit: float | None
+    since: str | None
+    model: str
+    version: int
+    route: str
+    drift: Drift | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "drift": None if self.drift is None else self.drift.to_json()}
+
+
+@dataclass(frozen=True)
+class WindowView:
+    """A period of traffic: when it began, its rows, its sketch, and what drifted in it."""
+
+    start: datetime
+    rows: int
+    sketch: TableSketch
+    drifts: tuple[Drift, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"start": _text(self.start), "rows": self.rows, "drifts": [drift.to_json() for drift in self.drifts]}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found: of a model's version, over periods of time."""
+
+    model: str
+    version: int
+    at: str
+    task: str
+    rows: int
+    windows: tuple[WindowView, ...]
+    findings: tuple[Finding, ...]
+    metric: str
+    expected: float | None
+    performance: tuple[Period, ...]
+    outcomes: Losses
+    coverage: float | None
+    estimates: tuple[tuple[str, Estimate], ...]
+    slices: tuple[tuple[str, Losses], ...] = ()
+
+    @property
+    def worst(self) -> Severity | None:
+        """The greatest severity of the findings, or None."""
+        return next((s for s in ("high", "medium", "low") if any(f.severity == s for f in self.findings)), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as `perron monitor --json` prints it."""
+        measured = self.outcomes.metric(self.metric)
+        return {
+            "model": self.model, "version": self.version, "at": self.at, "rows": self.rows,
+            "findings": [finding.to_json() for finding in self.findings],
+            "windows": [window.to_json() for window in self.windows],
+            "performance": {
+                "metric": self.metric, "expected": self.expected, "outcomes": self.outcomes.n, "coverage": self.coverage,
+                "value": None if measured is None else measured[0],
+                "interval": None if measured is None else list(measured[1:]),
+                "mean_delay_s": Period("", self.outcomes).mean_delay_s,
+                "periods": [_period_json(period, self.metric) for period in self.performance],
+                "slices": [
+                    {"slice": name, "outcomes": losses.n, "value": (losses.metric(self.metric) or (None,))[0]}
+                    for name, losses in self.slices
+                ],
+            },
+            "estimates": [{"start": start, **estimate.to_json()} for start, estimate in self.estimates],
+        }  # fmt: skip
+
+
+def _period_json(period: Period, metric: str) -> dict[str, Any]:
+    found = period.losses.metric(metric)
+    return {
+        "day": period.day, "outcomes": period.losses.n, "value": found and found[0],
+        "interval": found and list(found[1:]), "mean_delay_s": period.mean_delay_s,
+    }  # fmt: skip
+
+
+def look(
+    project: Project,
+    model: str,
+    *,
+    version: int | str = CHAMPION,
+    every: Every = "day",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limits: Limits | None = None,
+    now: datetime | None = None,
+) -> Look:
+    """One look at a model's version.
+
+    Args:
+        project: opened.
+        model: its name.
+        version: a number or an alias.
+        every: how traffic is parted into periods; small ones are joined with those before.
+        since, until: the traffic that is looked at; None: all there is (90 periods at most).
+        limits: when drift counts.
+        now: the present time, for the look's own.
+
+    Raises:
+        NotFound: there is no such version.
+        BundleError: its bundle is damaged.
+    """
+    return Monitor(project, model, version, limits or Limits()).look(every, since, until, now or datetime.now(UTC))
+
+
+@dataclass
+class Monitor:
+    """Looks at one version of a model, again and again."""
+
+    project: Project
+    model: str
+    reference: int | str = CHAMPION
+    limits: Limits = field(default_factory=Limits)
+
+    @cached_property
+    def _row(self) -> dict[str, Any]:
+        return self.project.ledger.get_version(self.model, self.reference)
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        return load(self.project.ledger.bundle_path(self._row), self._row["bundle"])
+
+    @property
+    def version(self) -> int:
+        return int(self._row["version"])
+
+    @cached_property
+    def sketch(self) -> TableSketch | None:
+        """What training and test rows looked like, and what was predicted of the test rows; None in an older bundle."""
+        return self.bundle.reference
+
+    @cached_property
+    def metric(self) -> str:
+        """What performance is told by: rmse of numbers; log loss of classes where there are probabilities, else accuracy."""
+        if self.bundle.task == "regression":
+            return "rmse"
+        return "log_loss" if self.bundle.has_probabilities else "accuracy"
+
+    @cached_property
+    def expected(self) -> float | None:
+        """The metric on the test rows."""
+        value = self.bundle.manifest["metrics"].get(self.metric)
+        return None if value is None else float(value)
+
+    @cached_property
+    def performance(self) -> Performance:
+        """The project's joined outcomes; slices are the fields with the roles Group and the categories of few values."""
+        fields = self.bundle.schema.features
+        names = [
+            f.name for f in fields if f.kind == "category" and len(f.values) <= 12 and Role.SENSITIVE not in f.roles
+        ]
+        return Performance(
+            self.project.folder / ".perron", self.project.ledger, self.project.predictions, {self.model: names[:4]}
+        )
+
+    def look(self, every: Every, since: datetime | None, until: datetime | None, now: datetime) -> Look:
+        windows = self._windows(every, since, until)
+        first, last = _day(since) if since else "", _day(until) if until else "9999"
+        self.performance.update()
+        periods = self.performance.by_day(self.model, self.version, since=first, until=last)
+        outcomes = sum((period.losses for period in periods), Losses())
+        rows = sum(window.rows for window in windows)
+        estimates = [
+            (_text(window.start), estimate)
+            for window in windows
+            if (estimate := self.estimate(window.sketch)) is not None
+        ]
+        parts = self.performance.parts(self.model)
+        slices = [
+            (
+                part,
+                sum(
+                    (
+                        p.losses
+                        for p in self.performance.by_day(self.model, self.version, part=part, since=first, until=last)
+                    ),
+                    Losses(),
+                ),
+            )
+            for part in parts[:60]
+        ]
+        findings = [
+            *self._no_reference(),
+            *self._drift_findings(windows),
+            *self._performance_findings(periods),
+            *self._estimate_findings(estimates),
+            *self._concept_findings(first),
+        ]
+        rank = {"high": 0, "medium": 1, "low": 2}
+        return Look(
+            self.model, self.version, _text(now), self.bundle.task, rows, tuple(windows),
+            tuple(sorted(findings, key=lambda f: rank[f.severity])), self.metric, self.expected, tuple(periods), outcomes,
+            min(1.0, outcomes.n / rows) if rows else None, tuple(estimates),
+            tuple((part, losses) for part, losses in slices if losses.n),
+        )  # fmt: skip
+
+    # -- traffic and drift
+
+    def _windows(self, every: Every, since: datetime | None, until: datetime | None) -> list[WindowView]:
+        folder = self.project.folder / ".perron" / "windows"
+        found = read_windows(folder, self.model, version=self.version, since=since, until=until)
+        periods: dict[datetime, list[TableSketch]] = {}
+        for key, sketch in found.items():
+            periods.setdefault(_period_of(key, every), []).append(sketch)
+        made: list[WindowView] = []
+        starts = sorted(periods)[-MOST_PERIODS:]
+        waiting: list[TableSketch] = []
+        begun: datetime | None = None
+        for place, start in enumerate(starts):
+            waiting += periods[start]
+            begun = begun or start
+            if sum(sketch.rows for sketch in waiting) < LEAST_ROWS and place + 1 < len(starts):
+                continue
+            sketch = merged(waiting)
+            drifts = () if self.sketch is None else tuple(find_drift(self.sketch, sketch, self.limits))
+            made.append(WindowView(begun, sketch.rows, sketch, drifts))
+            waiting, begun = [], None
+        return made
+
+    def _no_reference(self) -> list[Finding]:
+        if self.sketch is not None:
+            return []
+        words = "The bundle has no reference of its training; `perron run` makes one, and drift is found from then on."
+        return [self._finding("no_reference", self.model, "low", words)]
+
+    def _drift_findings(self, windows: Sequence[WindowView]) -> list[Finding]:
+        """What drifted in the newest period, each with the first period from which on it was so."""
+        if not windows:
+            return []
+        found = []
+        for drift in windows[-1].drifts:
+            since = windows[-1].start
+            for window in reversed(windows[:-1]):
+                if not any((one.column, one.kind) == (drift.column, drift.kind) for one in window.drifts):
+                    break
+                since = window.start
+            is_answer = drift.column in (PREDICTION, CONFIDENCE) and drift.column not in self.bundle.schema
+            kind: FindingKind = "prediction_drift" if is_answer else "drift"
+            found.append(
+                Finding(
+                    kind, drift.column, drift.severity, drift.detail, drift.effect, self.limits.effect, _text(since),
+                    self.model, self.version, "", drift,
+                )
+            )  # fmt: skip
+        return found
+
+    # -- performance
+
+    def _is_worse(self, value: float, by: float) -> bool:
+        if self.expected is None:
+            return False
+        if METRICS[self.metric].higher_is_better:
+            return value < self.expected * (1 - by)
+        return value > self.expected * (1 + by)
+
+    def _performance_findings(self, periods: Sequence[Period]) -> list[Finding]:
+        """The newest days with enough outcomes together, where even the good end of their interval is worse than on the test rows."""
+        recent, since = Losses(), ""
+        for period in reversed(periods):
+            recent, since = recent + period.losses, period.day
+            if recent.n >= FEWEST_OUTCOMES * 4:
+                break
+        found = recent.metric(self.metric)
+        if recent.n < FEWEST_OUTCOMES or found is None or self.expected is None:
+            return []
+        value, low, high = found
+        good_end = high if self.metric == "accuracy" else low
+        if not self._is_worse(value, WORSE) or not self._is_worse(good_end, 0.0):
+            return []
+        began = self._bad_since(periods) or since
+        times = value / self.expected if self.expected else math.inf
+        severity: Severity = "high" if self._is_worse(value, 3 * WORSE) else "medium"
+        words = f"{self.metric} is {value:.4g} (95 %: {low:.4g} to {high:.4g}) on {recent.n} outcomes, {times:.2f} × that of the test rows ({self.expected:.4g})."
+        return [self._finding("performance", self.metric, severity, words, value, self.expected, began)]
+
+    def _bad_since(self, periods: Sequence[Period]) -> str | None:
+        """The first day of the newest stretch of days that were worse than expected."""
+        began = None
+        for period in reversed(periods):
+            found = period.losses.metric(self.metric)
+            if found is None or not self._is_worse(found[0], WORSE):
+                break
+            began = period.day
+        return began
+
+    def estimate(self, sketch: TableSketch) -> Estimate | None:
+        """The performance to be expected of a window without outcomes; None where the bundle has no estimator."""
+        facts = self.bundle.manifest.get("estimator") or {}
+        if "calibration" in facts and CONFIDENCE in sketch.columns:
+            return expected_accuracy(Calibration.from_json(facts["calibration"]), sketch.columns[CONFIDENCE])
+        if "loss" in facts and sketch.rows:
+            feed = _sample_feed(self.bundle, sketch)
+            if feed is None:
+                return None
+            errors = self.bundle.run_loss(feed)
+            return expected_error(errors, sketch.rows, facts["loss"]["rows"], facts["loss"]["spread"])
+        return None
+
+    def _estimate_findings(self, estimates: Sequence[tuple[str, Estimate]]) -> list[Finding]:
+        if not estimates:
+            return []
+        start, estimate = estimates[-1]
+        expected = self.bundle.manifest["metrics"].get(estimate.metric)
+        if expected is None:
+            return []
+        if estimate.metric == "accuracy":
+            is_worse = estimate.high < expected and (1 - estimate.value) > (1 - expected) * (1 + ESTIMATE_WORSE)
+        else:
+            is_worse = estimate.low > expected and estimate.value > expected * (1 + ESTIMATE_WORSE)
+        if not is_worse:
+            return []
+        words = (
+            f"{estimate.metric} is estimated at {estimate.value:.4g} by {estimate.method}, before outcomes "
+            f"(on the test rows {float(expected):.4g}); outcomes will tell."
+        )
+        return [self._finding("estimate", estimate.metric, "medium", words, estimate.value, float(expected), start)]
+
+    # -- concept
+
+    def _concept_findings(self, since: str) -> list[Finding]:
+        """A change of the errors over time, told by detectors that look at each outcome (extra `monitor`)."""
+        stream = self.performance.stream(self.model, self.version, since=since)
+        if len(stream) < 4 * FEWEST_OUTCOMES:
+            return []
+        try:
+            found = find_change(
+                [(error, right) for _, error, right in stream], is_class=self.bundle.task == "classification"
+            )
+        except MissingPackage:
+            return []
+        if found is None:
+            return []
+        place, names, before, after = found
+        if after <= before * (1 + WORSE):
+            return []  # it got better
+        words = (
+            f"The mean absolute error went from {before:.4g} to {after:.4g}"
+            if self.bundle.task == "regression"
+            else f"The share of errors went from {before:.1%} to {after:.1%}"
+        )
+        severity: Severity = "high" if after > before * 1.5 else "medium"
+        detail = f"{words}: the relation of inputs to target changed ({', '.join(names)})."
+        return [self._finding("concept", "errors", severity, detail, after, before, stream[place][0])]
+
+    def _finding(
+        self, kind: FindingKind, subject: str, severity: Severity, detail: str, value: float | None = None,
+        limit: float | None = None, since: str | None = None,
+    ) -> Finding:  # fmt: skip
+        return Finding(kind, subject, severity, detail, value, limit, since, self.model, self.version, "")
+
+
+def find_change(stream: Sequence[tuple[float, bool]], *, is_class: bool) -> tuple[int, list[str], float, float] | None:
+    """Where the errors last changed, which detectors say so, and the mean error before and after; None where two don't agree.
+
+    ADWIN (A. Bifet and R. Gavaldà, 2007), Page-Hinkley (E. S. Page, 1954) and, of classes, DDM (J. Gama et al., 2004), by
+    the package river.
+
+    Raises:
+        MissingPackage: river isn't installed.
+    """
+    try:
+        drift = importlib.import_module("river.drift")
+        binary = importlib.import_module("river.drift.binary")
+    except ModuleNotFoundError as error:
+        raise MissingPackage(f"Concept drift needs {error.name}: pip install 'perron[monitor]'.") from error
+    errors = np.array([error for error, _ in stream], np.float64)
+    scale = float(np.percentile(errors, 95)) or 1.0
+    scaled = np.minimum(errors / scale, 3.0)
+    detectors: dict[str, Any] = {
+        "ADWIN": drift.ADWIN(delta=0.002),
+        "Page-Hinkley": drift.PageHinkley(threshold=30.0, mode="up"),
+    }
+    if is_class:
+        detectors["DDM"] = binary.DDM()
+    last: dict[str, int] = {}
+    for place, value in enumerate(scaled.tolist()):
+        for name, detector in detectors.items():
+            detector.update(bool(errors[place] > 0) if name == "DDM" else value)
+            if detector.drift_detected:
+                last.setdefault(name, place)
+    if len(last) < 2:
+        return None
+    place = min(last.values())
+    begun = _change_point(scaled[: place + 1])
+    before, after = float(errors[:begun].mean()), float(errors[begun:].mean())
+    return begun, sorted(last), before, after
+
+
+def _change_point(errors: Any) -> int:
+    """Where the mean of a series changes most, by the cumulative sum (E. S. Page, 1954)."""
+    away = np.cumsum(errors - errors.mean())
+    return int(np.clip(np.abs(away).argmax() + 1, 1, len(errors) - 1))
+
+
+def _sample_feed(bundle: Bundle, sketch: TableSketch) -> dict[str, Any] | None:
+    """The raw arrays of a window's sampled rows; None where a feature isn't in the sample (a sensitive one)."""
+    feed: dict[str, Any] = {}
+    for f in bundle.schema.features:
+        values = sketch.sample.columns.get(f.name)
+        if values is None:
+            return None
+        kind = raw_dtype(f)
+        if kind == "string":
+            texts = np.array(values, object)
+            texts[[value is None for value in texts]] = NULL_TEXT
+            feed[f.name] = texts
+        elif values.dtype == object:
+            numbers = np.array([np.nan if value is None else float(value) for value in values])
+            feed[f.name] = numbers.astype(kind) if kind != "float64" else numbers
+        else:
+            feed[f.name] = values.astype(kind)
+    return feed
+
+
+def skew(project: Project, model: str, version: int | str = CHAMPION, most: int = 10_000) -> list[Finding]:
+    """Fields whose served values differ from those of training, for rows that both know by the contract's Id.
+
+    Looks at the newest `most` logged predictions.
+
+    Raises:
+        NotFound: there is no such version, or its contract has no Id.
+        LedgerError: the snapshot isn't in the store any more.
+    """
+    from perron.snapshot import read_snapshot  # not at the top: it brings pyarrow
+
+    row = project.ledger.get_version(model, version)
+    bundle = load(project.ledger.bundle_path(row), row["bundle"])
+    field_ = bundle.schema.with_role(Role.ID)
+    if field_ is None:
+        raise NotFound(
+            f"{bundle.schema.name} has no pn.Id field, by which rows of training and serving could be held together."
+        )
+    served: dict[Any, dict[str, Any]] = {}
+    for recorded in iterate(project.predictions):
+        key = recorded.input.get(field_.name)
+        if recorded.header["model"] == model and key is not None:
+            served.pop(key, None)
+            served[key] = dict(recorded.input)
+            if len(served) > most:
+                served.pop(next(iter(served)))
+    names = [f.name for f in bundle.schema.features if Role.SENSITIVE not in f.roles]
+    table = read_snapshot(project.store, bundle.manifest["lineage"]["data"]["snapshot"]).select([field_.name, *names])
+    both, differ = 0, dict.fromkeys(names, 0)
+    for batch in table.to_batches(10_000):
+        for trained in batch.to_pylist():
+            asked = served.get(trained[field_.name])
+            if asked is None:
+                continue
+            both += 1
+            for name in names:
+                differ[name] += not _same(trained[name], asked.get(name))
+    found = []
+    for name, count in differ.items():
+        share = count / both if both else 0.0
+        if share > 0.01:
+            severity: Severity = "high" if share > 0.2 else "medium"
+            words = f"Of {both} rows that training and serving both know, {share:.1%} have another {name} in serving."
+            found.append(Finding("skew", name, severity, words, share, 0.01, None, model, row["version"], ""))
+    return found
+
+
+def _same(trained: Any, served: Any) -> bool:
+    if trained is None or served is None:
+        return trained is served
+    if isinstance(trained, datetime):
+        moment = datetime.fromisoformat(str(served))
+        return trained == (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    if isinstance(trained, float):
+        return math.isclose(trained, float(served), rel_tol=1e-9)
+    return str(trained) == str(served) if not isinstance(trained, type(served)) else bool(trained == served)
+
+
+def _period_of(key: Key, every: Every) -> datetime:
+    if every == "hour":
+        return key.hour
+    return key.hour.replace(hour=0) if every == "day" else datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(UTC).date().isoformat()
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
