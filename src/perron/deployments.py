@@ -9,6 +9,7 @@ in it are looked up each time, so that promoting a version moves the servers too
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -19,7 +20,7 @@ from perron.errors import DataError, NotFound, nearest
 from perron.experiment import Report, Tally, compare_arms, report
 from perron.forget import id_values
 from perron.ledger import CHAMPION, Ledger
-from perron.outcomes import record_outcome
+from perron.outcomes import Recorder
 from perron.plan import Arm, ModelPlan, Outcome, Plan, Routing, VersionPlan
 from perron.predictions.index import predictions_of
 from perron.predictions.ship import Shipper
@@ -173,33 +174,40 @@ class ProjectMemory:
         return self.project.ledger.get_outcome(prediction)
 
     def add_outcomes(self, items: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-        return [self._add_outcome(item) for item in items]
+        done: list[Outcome | None] = [None] * len(items)
+        named: list[tuple[int, str, Any]] = []
+        for place, item in enumerate(items):
+            try:
+                named.append((place, self._named(item), item["value"]))
+            except NotFound as error:
+                done[place] = Outcome(None, "unknown", str(error))
+            except DataError as error:
+                done[place] = Outcome(None, "invalid", str(error))
+        with self._lock:
+            recorded = self._recorder.record([(prediction, value) for _, prediction, value in named])
+        for (place, _, _), outcome in zip(named, recorded, strict=True):
+            done[place] = outcome
+        return [outcome for outcome in done if outcome is not None]
 
-    def _add_outcome(self, item: Mapping[str, Any]) -> Outcome:
+    def _named(self, item: Mapping[str, Any]) -> str:
+        """The id of the prediction that an item is about.
+
+        Raises:
+            NotFound: there is none of its row.
+            DataError: it isn't an outcome.
+        """
         prediction = item.get("prediction")
         if "value" not in item or (prediction is None) == ("id" not in item):
-            return Outcome(None, "invalid", "An outcome needs value, and either prediction or id.")
+            raise DataError("An outcome needs value, and either prediction or id.")
         if prediction is None:
-            try:
-                prediction = self._prediction_of(item)
-            except NotFound as error:
-                return Outcome(None, "unknown", str(error))
-            except DataError as error:
-                return Outcome(None, "invalid", str(error))
+            return self._prediction_of(item)
         if not isinstance(prediction, str):
-            return Outcome(None, "invalid", "An outcome's prediction is its id, a text.")
-        before = self.project.ledger.get_outcome(prediction)
-        if before is not None and before["value"] == item["value"]:
-            return Outcome(prediction, "repeated")
-        try:
-            record_outcome(self.project, prediction, item["value"])
-        except NotFound:
-            return Outcome(
-                prediction, "unknown", "There is no such prediction here, or its model isn't registered here."
-            )
-        except DataError as error:
-            return Outcome(prediction, "invalid", str(error))
-        return Outcome(prediction, "recorded" if before is None else "corrected")
+            raise DataError("An outcome's prediction is its id, a text.")
+        return prediction
+
+    @cached_property
+    def _recorder(self) -> Recorder:
+        return Recorder(self.project)
 
     def _prediction_of(self, item: Mapping[str, Any]) -> str:
         """The newest prediction of the row with the item's `id`, made at its `time` or before, by its `model` or the first.

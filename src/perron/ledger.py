@@ -625,12 +625,23 @@ class Ledger:
                 gone += connection.execute(outcomes.delete().where(outcomes.c.prediction.in_(some))).rowcount
         return gone
 
-    def add_outcomes(self, values: Mapping[str, Any]) -> None:
-        """Records several outcomes (prediction → value) in one transaction: all of them or none."""
-        rows = [{"prediction": name, "value": json.dumps(value), "time": now()} for name, value in values.items()]
+    def add_outcomes(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Records several outcomes (prediction, value) in order, in one transaction: all of them or none."""
+        pairs = values.items() if isinstance(values, Mapping) else values
+        rows = [{"prediction": name, "value": json.dumps(value), "time": now()} for name, value in pairs]
         if rows:
             with self.transaction() as connection:
                 connection.execute(outcomes.insert(), rows)
+
+    def outcomes_of(self, predictions: Iterable[str]) -> dict[str, Any]:
+        """The outcome in force of each of these predictions that has one."""
+        ids, found = list(dict.fromkeys(predictions)), {}
+        with self._reader.connect() as connection:
+            for start in range(0, len(ids), 500):
+                wanted = sa.select(outcomes.c.prediction, outcomes.c.value).order_by(outcomes.c.id)
+                rows = connection.execute(wanted.where(outcomes.c.prediction.in_(ids[start : start + 500])))
+                found.update({row.prediction: json.loads(row.value) for row in rows})
+        return found
 
     def known_outcomes(self) -> dict[str, Any]:
         """The outcome in force of every prediction that has one."""
