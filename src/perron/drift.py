@@ -24,7 +24,7 @@ import numpy as np
 
 from perron.sketch import ColumnSketch, TableSketch
 
-__all__ = ["Drift", "Kind", "Limits", "Severity", "find_drift", "holm", "measure"]
+__all__ = ["Drift", "Kind", "Limits", "Severity", "find_drift", "holm", "measure", "show_number"]
 
 Kind = Literal["distribution", "missing", "new_values", "range", "unit", "type"]
 Severity = Literal["low", "medium", "high"]
@@ -178,7 +178,7 @@ def _numbers(before: ColumnSketch, now: ColumnSketch, limits: Limits) -> list[_M
     unit = _unit(before, now, distance, p_value)
     if unit is not None:
         factor, words = unit
-        detail = f"Fits when multiplied by {factor:g}: another unit ({words})? The median from {middle_before:.4g} to {middle_now:.4g}."
+        detail = f"Fits when multiplied by {factor:g}: another unit ({words})? The median from {show_number(middle_before)} to {show_number(middle_now)}."
         found.append(_Move(Drift(now.name, "unit", distance, p_value, "high", detail, measures, labels, p, q), True))
     outside = _outside(before, now)
     if outside is not None and before.kind == "number":
@@ -265,8 +265,8 @@ def _outside(before: ColumnSketch, now: ColumnSketch) -> tuple[float, float, str
         return None
     z = (share - expected) / math.sqrt(max(expected * (1 - expected) / m, 1e-12))
     detail = (
-        f"{_percent(share)} lie outside the range of training ({before.low:.4g} to {before.high:.4g}): "
-        f"now {now.low:.4g} to {now.high:.4g}."
+        f"{_percent(share)} lie outside the range of training ({show_number(before.low)} to {show_number(before.high)}): "
+        f"now {show_number(now.low)} to {show_number(now.high)}."
     )
     return share, 0.5 * math.erfc(z / math.sqrt(2)), detail
 
@@ -388,7 +388,10 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if 0.0005 <= share < 0.9995 or share in (0.0, 1.0) else f"{share:.3%}"
 
 
+def show_number(value: float) -> str:
+    """A number as people read it: large ones with separators, small ones with four digits."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _number(value: float, kind: str) -> str:
-    if kind == "time":
-        return str(np.datetime64(int(value), "s"))
-    return f"{value:.4g}"
+    return str(np.datetime64(int(value), "s")) if kind == "time" else show_number(value)

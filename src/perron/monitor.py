@@ -8,8 +8,8 @@ outcomes). Nothing here touches a server.
 import importlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from perron.bundle import Bundle, load
 from perron.contract import Role
-from perron.drift import Drift, Limits, find_drift
-from perron.errors import MissingPackage, NotFound
+from perron.drift import Drift, Limits, find_drift, show_number
+from perron.errors import DataError, MissingPackage, NotFound
 from perron.estimate import Calibration, Estimate, expected_accuracy, expected_error
 from perron.ledger import CHAMPION
 from perron.metrics import METRICS
@@ -27,9 +27,9 @@ from perron.predictions import iterate
 from perron.project import Project
 from perron.sketch import TableSketch
 from perron.tensors import NULL_TEXT, raw_dtype
-from perron.windows import CONFIDENCE, PREDICTION, Key, merged, read_windows
+from perron.windows import CONFIDENCE, PREDICTION, Key, merged, read_windows, rebuild
 
-__all__ = ["Finding", "FindingKind", "Look", "Monitor", "WindowView", "find_change", "look", "skew"]
+__all__ = ["Finding", "FindingKind", "Look", "Monitor", "WindowView", "find_change", "hold_to_training", "look"]
 
 FindingKind = Literal[
     "drift", "prediction_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "traffic", "no_reference",
@@ -156,7 +156,7 @@ def look(
         NotFound: there is no such version.
         BundleError: its bundle is damaged.
     """
-    return Monitor(project, model, version, limits or Limits()).look(every, since, until, now or datetime.now(UTC))
+    return Monitor(project, model, version, limits or Limits()).between(every, since, until, now or datetime.now(UTC))
 
 
 @dataclass
@@ -209,7 +209,32 @@ class Monitor:
             self.project.folder / ".perron", self.project.ledger, self.project.predictions, {self.model: names[:4]}
         )
 
-    def look(self, every: Every, since: datetime | None, until: datetime | None, now: datetime) -> Look:
+    def look(self, every: str = "day", days: float | None = None, *, skew: bool = False) -> Look:
+        """A look at the last days, or at all there is; `skew` holds served rows to those of training, too.
+
+        Raises:
+            DataError: `every` isn't hour, day or all.
+            NotFound: there is no such version; the contract has no Id for `skew`.
+        """
+        if every not in ("hour", "day", "all"):
+            raise DataError(f"Traffic is parted by {every!r}; use hour, day or all.")
+        now = datetime.now(UTC)
+        found = self.between(every, None if days is None else now - timedelta(days=days), None, now)  # type: ignore[arg-type]
+        if not skew:
+            return found
+        more = hold_to_training(self.project, self.model, self.version)
+        return replace(found, findings=(*found.findings, *more))
+
+    def rebuild(self) -> int:
+        """How many live windows were made anew from the prediction log, of every version of the model."""
+        schemas = {}
+        for row in self.project.ledger.list_versions(self.model):
+            bundle = load(self.project.ledger.bundle_path(row), row["bundle"])
+            schemas[int(row["version"])] = (bundle.schema, bundle.has_probabilities)
+        return rebuild(self.project.folder / ".perron" / "windows", self.project.predictions, self.model, schemas)
+
+    def between(self, every: Every, since: datetime | None, until: datetime | None, now: datetime) -> Look:
+        """A look at the traffic between two moments."""
         windows = self._windows(every, since, until)
         first, last = _day(since) if since else "", _day(until) if until else "9999"
         self.performance.update()
@@ -326,7 +351,7 @@ class Monitor:
         began = self._bad_since(periods) or since
         times = value / self.expected if self.expected else math.inf
         severity: Severity = "high" if self._is_worse(value, 3 * WORSE) else "medium"
-        words = f"{self.metric} is {value:.4g} (95 %: {low:.4g} to {high:.4g}) on {recent.n} outcomes, {times:.2f} × that of the test rows ({self.expected:.4g})."
+        words = f"{self.metric} is {show_number(value)} (95 %: {show_number(low)} to {show_number(high)}) on {recent.n} outcomes, {times:.2f} × that of the test rows ({show_number(self.expected)})."
         return [self._finding("performance", self.metric, severity, words, value, self.expected, began)]
 
     def _bad_since(self, periods: Sequence[Period]) -> str | None:
@@ -366,8 +391,8 @@ class Monitor:
         if not is_worse:
             return []
         words = (
-            f"{estimate.metric} is estimated at {estimate.value:.4g} by {estimate.method}, before outcomes "
-            f"(on the test rows {float(expected):.4g}); outcomes will tell."
+            f"{estimate.metric} is estimated at {show_number(estimate.value)} by {estimate.method}, before outcomes "
+            f"(on the test rows {show_number(float(expected))}); outcomes will tell."
         )
         return [self._finding("estimate", estimate.metric, "medium", words, estimate.value, float(expected), start)]
 
@@ -390,7 +415,7 @@ class Monitor:
         if after <= before * (1 + WORSE):
             return []  # it got better
         words = (
-            f"The mean absolute error went from {before:.4g} to {after:.4g}"
+            f"The mean absolute error went from {show_number(before)} to {show_number(after)}"
             if self.bundle.task == "regression"
             else f"The share of errors went from {before:.1%} to {after:.1%}"
         )
@@ -468,7 +493,7 @@ def _sample_feed(bundle: Bundle, sketch: TableSketch) -> dict[str, Any] | None:
     return feed
 
 
-def skew(project: Project, model: str, version: int | str = CHAMPION, most: int = 10_000) -> list[Finding]:
+def hold_to_training(project: Project, model: str, version: int | str = CHAMPION, most: int = 10_000) -> list[Finding]:
     """Fields whose served values differ from those of training, for rows that both know by the contract's Id.
 
     Looks at the newest `most` logged predictions.

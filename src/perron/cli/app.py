@@ -15,6 +15,7 @@ from perron.cli import (
     label,
     log,
     models,
+    monitor,
     outcome,
     predict,
     profile,
@@ -78,6 +79,7 @@ app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.command("schedule", rich_help_panel="API and serving")(schedule.schedule)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
 app.command("client", rich_help_panel="API and serving")(client.client)
+app.command("monitor", rich_help_panel="Memory")(monitor.monitor)
 app.command("trace", rich_help_panel="Memory")(trace.trace)
 app.command("forget", rich_help_panel="Memory")(forget.forget)
 app.add_typer(log.app, name="log", rich_help_panel="Memory")

@@ -1,0 +1,102 @@
+"""`perron monitor`: what the traffic looks like, and how well the model does."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perron.cli import MISTAKE, shared
+
+if TYPE_CHECKING:
+    from perron.monitor import Look, Monitor
+
+__all__ = ["monitor"]
+
+
+def monitor(
+    version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "champion",
+    every: Annotated[str, typer.Option(help="How traffic is parted: hour, day or all.")] = "day",
+    days: Annotated[
+        float | None, typer.Option(help="How far to look back. [default: 90 periods at most]", min=0.0)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page, for mail and pull requests.", metavar="FILE")
+    ] = None,
+    fail_on: Annotated[
+        str, typer.Option(help="From which severity on the exit code is 1: low, medium, high or never.")
+    ] = "high",
+    watch: Annotated[
+        float | None, typer.Option(help="Look again every so many seconds, until Ctrl-C.", metavar="SECONDS", min=1.0)
+    ] = None,
+    skew: Annotated[
+        bool, typer.Option("--skew", help="Also hold served rows to those of training, by the contract's Id.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the live windows anew from the prediction log first.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="The model, where there are several.")] = None,
+    folder: shared.Folder = Path(),
+    as_json: shared.Json = False,
+) -> None:
+    """Look at a model's traffic beside its training: drift, performance, estimates. Exit code 1 on a high finding."""
+    import time
+
+    shared.demand_known("every", every, ("hour", "day", "all"))
+    shared.demand_known("fail_on", fail_on, ("low", "medium", "high", "never"))
+    made = _monitor(folder, model, version)
+    if rebuild:
+        count = made.rebuild()
+        if not as_json:
+            print(f"{count:,} windows were made anew from the prediction log.")
+    while True:
+        found = made.look(every, days, skew=skew)
+        _tell(found, html, as_json)
+        if watch is None:
+            break
+        time.sleep(watch)
+    ranks = {"low": 0, "medium": 1, "high": 2}
+    if fail_on != "never" and found.worst is not None and ranks[found.worst] >= ranks[fail_on]:
+        raise typer.Exit(MISTAKE)
+
+
+def _monitor(folder: Path, model: str | None, version: str) -> "Monitor":
+    from perron.monitor import Monitor
+
+    project = shared.open_project(folder)
+    return Monitor(project, shared.the_model(project, model), version)
+
+
+def _tell(found: "Look", html: Path | None, as_json: bool) -> None:
+    from perron.store import write_atomically
+
+    if html is not None:
+        from perron.pages.monitor import render
+
+        write_atomically(html, render(found))
+    if as_json:
+        shared.print_json(found.to_json())
+        return
+    measured = found.outcomes.metric(found.metric)
+    print(f"{found.model} version {found.version}, {found.at}: {found.rows:,} rows, {found.outcomes.n:,} outcomes")
+    if measured is not None:
+        print(
+            f"{found.metric} {shared.show(measured[0])} ({shared.show(measured[1])} to {shared.show(measured[2])}), on the test rows {shared.show(found.expected)}"
+        )
+    for start, estimate in found.estimates[-1:]:
+        print(
+            f"{estimate.metric} {shared.show(estimate.value)} estimated by {estimate.method}, before outcomes, since {start[:10]}"
+        )
+    rows: list[list[Any]] = [
+        [f.severity, f.kind.replace("_", " "), f.subject, (f.since or "–")[:16].replace("T", " "), f.detail]
+        for f in found.findings
+    ]
+    if rows:
+        shared.print_table(["severity", "kind", "what", "since", "detail"], rows)
+    elif found.rows:
+        print("Nothing to worry about.")
+    if not found.rows:
+        print(
+            "No traffic was seen yet; `perron serve` keeps its windows, and --rebuild makes them from the prediction log."
+        )
+    if html is not None:
+        print(f"{html}: {html.stat().st_size / 1e6:.2f} MB")
