@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perron.bundle import Bundle, load
+from perron.bundle import Bundle, GraphBundle, load
 from perron.errors import DeclarationError, LedgerError, NotFound, PerronError
+from perron.history import journal_path
 from perron.jobs import Full, Job, Jobs, KeyTaken, Lost, to_json
 from perron.predictions.mask import mask_of
 from perron.serve.intake import LINES, Refused, demand_utf8, read_csv, read_json, read_lines
@@ -257,7 +258,10 @@ class Batches:
             for endpoint in model.endpoints:
                 if endpoint.bundle.digest == job.digest:
                     return endpoint.bundle
-        return load(job.bundle, job.digest)
+        bundle = load(job.bundle, job.digest)
+        if bundle.history is not None:
+            bundle.history.attach(journal_path(self.service.settings.log_folder, bundle.name))
+        return bundle
 
     def _do_place(self, job: Job) -> bool:
         """Has `perron predict` read a source and write a sink, in a process of its own that dies with this one."""
@@ -405,6 +409,8 @@ def routes(batches: Batches) -> list[Route]:
 
 async def _create(batches: Batches, request: Request) -> Answer:
     endpoint = batches.service.models.get(request.params.get("model")).default
+    if isinstance(endpoint.bundle, GraphBundle):
+        return problem(422, endpoint.bundle.refusal)
     try:
         job, is_new = await batches.service.run(batches.accept, request, endpoint.bundle, endpoint.version)
     except Refused as error:
