@@ -9,18 +9,18 @@
 """
 
 import importlib
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from perron.errors import MissingPackage, SinkError, nearest
+from perron import source
+from perron.errors import SinkError, SourceError, nearest
+from perron.source import hide
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ENDINGS", "Sink", "expand", "hide", "open_sink"]
+__all__ = ["ENDINGS", "REMOTE", "Sink", "expand", "open_sink"]
 
 ENDINGS = (".parquet", ".pq", ".csv", ".csv.gz", ".jsonl", ".ndjson", ".jsonl.gz", ".arrow", ".feather")
 REMOTE = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
@@ -47,6 +47,7 @@ class Sink(Protocol):
 
         Raises:
             SinkError: it can't.
+            MissingPackage: its kind needs a package that isn't installed.
         """
         ...
 
@@ -84,7 +85,6 @@ def open_sink(name: str) -> Sink:
 
     Raises:
         SinkError: Perron can't write its kind.
-        MissingPackage: its kind needs a package that isn't installed.
     """
     if name == "-":
         return _adapter("stdout", name)
@@ -99,22 +99,8 @@ def open_sink(name: str) -> Sink:
 
 
 def _adapter(kind: str, name: str) -> Sink:
-    try:
-        opened: Sink = importlib.import_module(f"perron.sinks.{kind}").open_named(name)
-    except ModuleNotFoundError as error:
-        raise MissingPackage(
-            f"Writing {hide(name)} needs {error.name}: pip install 'perron[{REMOTE.get(name.partition('://')[0], 'postgres')}]'."
-        ) from error
+    opened: Sink = importlib.import_module(f"perron.sinks.{kind}").open_named(name)
     return opened
-
-
-REFERENCE = re.compile(r"\$\{(\w+)\}")
-PASSWORD = re.compile(r"(://[^/@:?#]*:)(?!\$\{\w+\}@)[^@/]+(?=@)")
-
-
-def hide(text: str) -> str:
-    """The text with a URL's password as `***`; `${NAME}` stays."""
-    return PASSWORD.sub(r"\1***", text)
 
 
 def expand(text: str) -> str:
@@ -123,10 +109,7 @@ def expand(text: str) -> str:
     Raises:
         SinkError: the environment has no such name.
     """
-
-    def value(found: "re.Match[str]") -> str:
-        if found[1] not in os.environ:
-            raise SinkError(f"The environment has no {found[1]}, which the sink {hide(text)} names; set it.")
-        return os.environ[found[1]]
-
-    return REFERENCE.sub(value, text)
+    try:
+        return source.expand(text)
+    except SourceError as error:
+        raise SinkError(str(error).replace("the source", "the sink", 1)) from error

@@ -361,6 +361,31 @@ def test_an_object_behind_a_url_appears_whole(place: Place, project: Path) -> No
     assert sink.is_complete() and list((place.folder / "home").iterdir()) == []
 
 
+def test_an_object_in_s3_is_what_a_file_is(project: Path, tmp_path: Path, s3_url: str) -> None:
+    perron("predict", "things.csv", "-o", f"{s3_url}/a/out.parquet", cwd=project)
+    perron("predict", f"{s3_url}/a/out.parquet", "-o", tmp_path / "again.csv", cwd=project)
+    rows = csv.read_csv(tmp_path / "again.csv")
+    assert rows["prediction"].to_pylist() == rows["prediction_"].to_pylist() and rows.num_rows == ROWS
+    assert perron_json("predict", "things.csv", "-o", f"{s3_url}/a/out.parquet", "--once", cwd=project)["status"] == "there already"  # fmt: skip
+    done = perron("predict", "things.csv", "-o", "s3://no-such-bucket-at-all/out.csv", cwd=project, check=False)
+    assert done.returncode == 1 and "Can't write s3://no-such-bucket" in done.stderr and len(done.stderr.splitlines()) == 1  # fmt: skip
+
+
+def test_a_table_of_postgres_gets_every_row_once(project: Path, place: Place, postgres_url: str) -> None:
+    import psycopg
+
+    sink = f"{postgres_url}#made_by_perron"
+    with pytest.raises(SourceError):
+        place.predict(Rows(project, fails_at=200), open_sink(sink))
+    assert place.predict(Rows(project), open_sink(sink)).resumed_rows == 100
+    with psycopg.connect(postgres_url) as connection:
+        cursor = connection.execute("SELECT * FROM made_by_perron ORDER BY perron_row")
+        assert cursor.description is not None
+        names = [column.name for column in cursor.description]
+        check_whole(place, [dict(zip(names, row, strict=True)) for row in cursor.fetchall()])
+        connection.execute("DROP TABLE made_by_perron, perron_chunks")
+
+
 def test_lines_on_standard_output_are_json_and_nothing_else(project: Path) -> None:
     done = perron("predict", "things.csv", "-o", "-", "--chunk-rows", "100", cwd=project)
     rows = [json.loads(line) for line in done.stdout.splitlines()]

@@ -12,11 +12,12 @@ from pyarrow import parquet
 
 from perron import bundle as bundles
 from perron import predictions
-from perron.batch import predict_file
+from perron.batch import predict_source
 from perron.errors import DataError, ModelError, NotFound, SourceError
 from perron.labels.ask import Asked, ask
 from perron.labels.take import Taken, take
 from perron.project import Project
+from perron.sink import open_sink
 from perron.source import open_source
 from perron.system import load_system
 from tests.conftest import perron
@@ -87,9 +88,10 @@ def predict(folder: Path, rows: Path) -> list[str]:
     project = Project.open(folder)
     row = project.ledger.get_version("things")
     bundle = bundles.load(project.ledger.bundle_path(row))
-    predict_file(
-        bundle, row["version"], open_source(rows), folder / "out.csv", project.predictions, secret=project.secret
-    )
+    predict_source(
+        bundle, row["version"], open_source(rows), open_sink(str(folder / "out.csv")), log_folder=project.predictions,
+        home=folder / "home", secret=project.secret,
+    )  # fmt: skip
     project.ledger.close()
     return [made.id for made in predictions.iterate(project.predictions)]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -18,8 +19,9 @@ import perron as pn
 from perron.contract import schema_of
 from perron.demonstration import serving
 from perron.derive.openapi import Described, openapi
-from perron.serve import mlflow, rest
+from perron.serve import batches, mlflow, rest
 from tests.integration.test_pipeline import declare, run
+from tests.integration.test_serving_models import until
 
 LIMITS = {"max_rows": 100, "max_body_bytes": 1000}
 
@@ -37,7 +39,8 @@ def document(address: str) -> dict[str, Any]:
 
 
 def test_every_route_is_described_and_nothing_else(document: dict[str, Any]) -> None:
-    routed = {(route.method, route.path) for route in [*rest.routes(None), *mlflow.routes(None)]}  # type: ignore[arg-type]
+    of_batches = batches.routes(SimpleNamespace(settings=batches.BatchSettings(Path())))  # type: ignore[arg-type]
+    routed = {(route.method, route.path) for route in [*rest.routes(None), *mlflow.routes(None), *of_batches]}  # type: ignore[arg-type]
     templates = {
         "/v1/models/things/predictions": "/v1/models/{model}/predictions",
         "/v1/models/things/versions/{version}/predictions": "/v1/models/{model}/versions/{version}/predictions",
@@ -75,10 +78,13 @@ def test_what_the_server_answers_fits_the_document(
     one = httpx.post(f"{address}/v1/predictions", json={"rows": [thing]}).json()["predictions"][0]["id"]
     httpx.put(f"{address}/v1/predictions/{one}/outcome", json={"value": "low"})
     names = {"model": "things", "version": "1", "id": one}
+    batch = httpx.post(f"{address}/v1/batches", json={"rows": [thing]}).json()["id"]
+    until(lambda: httpx.get(f"{address}/v1/batches/{batch}").json()["state"] == "done")
     for path, item in document["paths"].items():
         if "get" not in item:
             continue
-        answer = httpx.get(address + path.format(**names))
+        own = {**names, "id": batch} if "batches" in path else names
+        answer = httpx.get(address + path.format(**own))
         assert answer.status_code == 200, path
         content = item["get"]["responses"]["200"]["content"]
         kind = answer.headers["content-type"].partition(";")[0]
@@ -180,6 +186,14 @@ expected-statuses = ["400", "404", "405", "406", "408", "413", "415", "422", "42
 include-operation-id = ["listPredictions", "listModels", "listVersions", "invoke"]
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "404", "413"]
+
+# Nor that this server signs no callbacks, and reads no places.
+[[operations]]
+include-operation-id = ["createBatch", "createModelBatch", "listBatches", "getBatchPredictions"]
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "403", "404", "409", "413", "422", "429"]
+[operations.checks.negative_data_rejection]
+expected-statuses = ["400", "403", "404", "405", "406", "408", "409", "413", "415", "422", "429"]
 
 [[operations]]
 include-operation-id = ["createOutcomes", "putOutcome"]

@@ -9,11 +9,12 @@ logged once. The log's segments move to the project when the output does.
 """
 
 import contextlib
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,9 +104,7 @@ class Predictor:
         check.report.rows = task.first
         chunk = check(batch)
         segment = new_segment_name()
-        ok = np.asarray(chunk.good_mask)
-        pasts = {name: numbers[ok] for name, numbers in task.pasts.items()}
-        table, logged = _predict(bundle, batch, chunk, pasts, segment, self.mask)
+        table, logged = _predict(bundle, batch, chunk, task.pasts, segment, self.mask)
         faults = [(f["field"], f["rule"], f["rows"], f["examples"]) for f in check.report.faults]
         bad = task.rows - logged.num_rows
         if bad > check.report.bad:
@@ -123,7 +122,8 @@ class Predictor:
                 compression_level=1, use_dictionary=plain,
             )  # fmt: skip
             log = out.getvalue().to_pybytes()
-        return Done(task, self.sink.encode(table, task.number), segment if log else None, log, bad, faults)
+        part = self.sink.encode(table, task.number)
+        return Done(replace(task, data=b"", pasts={}), part, segment if log else None, log, bad, faults)
 
 
 NOT_FINITE = "the model's answer isn't a finite number"
@@ -245,7 +245,6 @@ def predict_source(
     if isinstance(bundle, GraphBundle):
         raise DataError(bundle.refusal)
     sink.check()
-    pasts = _pasts_of(bundle, source)
     predictor = Predictor(bundle.path, bundle.digest, version, sink, mask_of(bundle.schema, bundle.manifest, secret))
     facts = {
         "format": FORMAT,
@@ -261,15 +260,15 @@ def predict_source(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perron-batch-")))
         work = stack.enter_context(Work(folder, log_folder, sink, facts, tell))
         try:
-            if work.is_assembled and not (work.is_same and _is_same_input(source, work, chunk_rows)):
+            pasts = _pasts_of(bundle, source)
+            if work.is_assembled and not (work.is_same and _is_same_input(source, work, chunk_rows, pasts)):
                 tell(f"Finishing {sink.name} as an earlier call had made it, then beginning anew.")
                 work.finish()
                 work.reopen()
             if not work.is_assembled:
-                tasks = partial(_tasks, source, chunk_rows, pasts)
-                _predict_all(predictor, tasks, work, runner or InProcess(), progress, tell)
-            if pasts is not None:  # before the output appears; to remember the same again changes nothing
-                pasts.remember()
+                _predict_all(predictor, source, work, runner or InProcess(), chunk_rows, pasts, progress, tell)
+            if pasts is not None:
+                pasts.remember()  # again, where a process died here: what is known of a moment is there once
             work.finish()
         except BrokenPipeError:
             raise
@@ -282,16 +281,16 @@ def predict_source(
 
 
 def _predict_all(
-    predictor: Predictor, make_tasks: Callable[[], Iterator[Task]], work: Work, runner: Runner,
+    predictor: Predictor, source: Source, work: Work, runner: Runner, chunk_rows: int, pasts: "_Pasts | None",
     progress: Callable[[int], None], tell: Callable[[str], None],
 ) -> None:  # fmt: skip
-    tasks = make_tasks()
+    tasks = _tasks(source, chunk_rows, pasts)
     for entry in list(work.entries):
         task = next(tasks, None)
         if task is None or task.mark != entry["input"]:
             tell(f"The input isn't what it was when {work.sink.name} was begun; beginning anew.")
             work.clear()
-            tasks = make_tasks()
+            tasks = _tasks(source, chunk_rows, pasts)
             break
     else:
         if work.entries:
@@ -305,23 +304,55 @@ def _predict_all(
         raise SourceError("The source has a header and no rows; there is nothing to predict.")
 
 
-def _is_same_input(source: Source, work: Work, chunk_rows: int) -> bool:
-    marks = (task.mark for task in _tasks(source, chunk_rows))
+def _is_same_input(source: Source, work: Work, chunk_rows: int, pasts: "_Pasts | None") -> bool:
+    marks = (task.mark for task in _tasks(source, chunk_rows, pasts))
     return all(a == b for a, b in zip_longest(marks, (entry["input"] for entry in work.entries)))
 
 
+def _tasks(source: Source, chunk_rows: int, pasts: "_Pasts | None") -> Iterator[Task]:
+    """The source's rows in chunks of one size, but for the last."""
+    waiting: list[pa.RecordBatch] = []
+    number = held = 0
+    for batch in source.chunks():
+        if not batch.num_rows:
+            continue
+        waiting.append(batch)
+        held += batch.num_rows
+        while held >= chunk_rows:
+            table = pa.Table.from_batches(waiting)
+            yield _task(number, chunk_rows, table.slice(0, chunk_rows), pasts)
+            waiting, held, number = table.slice(chunk_rows).to_batches(), held - chunk_rows, number + 1
+    if held:
+        yield _task(number, chunk_rows, pa.Table.from_batches(waiting), pasts)
+
+
+def _task(number: int, chunk_rows: int, table: pa.Table, pasts: "_Pasts | None") -> Task:
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_batch(table.combine_chunks().to_batches()[0])
+    data, first = out.getvalue().to_pybytes(), number * chunk_rows
+    own = {} if pasts is None else pasts.of(first, first + table.num_rows)
+    mark = hashlib.blake2b(data, digest_size=16)
+    for name in sorted(own):
+        mark.update(own[name].tobytes())
+    return Task(number, first, table.num_rows, mark.hexdigest(), data, own)
+
+
+@dataclass(frozen=True)
 class _Pasts:
-    """What the rows of a source look back on, one array per input over all its rows, NaN where a row is bad."""
+    """The pasts of a source's good rows, and before each row how many good ones there are."""
 
-    def __init__(self, found: FilePasts, is_good: Any) -> None:
-        self.remember = found.remember
-        self._arrays = {}
-        for name, numbers in found.pasts.items():
-            self._arrays[name] = np.full(len(is_good), np.nan)
-            self._arrays[name][is_good] = numbers
+    file: FilePasts
+    good_before: Any
 
-    def of(self, first: int, rows: int) -> dict[str, Any]:
-        return {name: numbers[first : first + rows] for name, numbers in self._arrays.items()}
+    def of(self, start: int, end: int) -> dict[str, Any]:
+        """Those of the good rows among rows from `start` to before `end`."""
+        return {
+            name: numbers[self.good_before[start] : self.good_before[end]] for name, numbers in self.file.pasts.items()
+        }
+
+    def remember(self) -> None:
+        self.file.remember()
 
 
 def _pasts_of(bundle: Bundle, source: Source) -> _Pasts | None:
@@ -330,7 +361,7 @@ def _pasts_of(bundle: Bundle, source: Source) -> _Pasts | None:
     if history is None:
         return None
     assert target is not None
-    masks: list[Any] = []
+    masks: list[Any] = [np.zeros(1, bool)]
 
     def chunks() -> Iterator[pa.RecordBatch]:
         check = TableCheck(bundle.schema, for_prediction=True)
@@ -348,29 +379,4 @@ def _pasts_of(bundle: Bundle, source: Source) -> _Pasts | None:
             yield chunk.good.append_column(target.name, known.filter(chunk.good_mask))
 
     found = of_file(history, chunks())
-    return _Pasts(found, np.concatenate(masks) if masks else np.empty(0, bool))
-
-
-def _tasks(source: Source, chunk_rows: int, pasts: _Pasts | None = None) -> Iterator[Task]:
-    """The source's rows in chunks of one size, but for the last."""
-    waiting: list[pa.RecordBatch] = []
-    number = held = 0
-    for batch in source.chunks():
-        if not batch.num_rows:
-            continue
-        waiting.append(batch)
-        held += batch.num_rows
-        while held >= chunk_rows:
-            table = pa.Table.from_batches(waiting)
-            yield _task(number, chunk_rows, table.slice(0, chunk_rows), pasts)
-            waiting, held, number = table.slice(chunk_rows).to_batches(), held - chunk_rows, number + 1
-    if held:
-        yield _task(number, chunk_rows, pa.Table.from_batches(waiting), pasts)
-
-
-def _task(number: int, chunk_rows: int, table: pa.Table, pasts: _Pasts | None) -> Task:
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, table.schema) as writer:
-        writer.write_batch(table.combine_chunks().to_batches()[0])
-    first, rows = number * chunk_rows, table.num_rows
-    return Task(number, first, rows, out.getvalue().to_pybytes(), {} if pasts is None else pasts.of(first, rows))
+    return _Pasts(found, np.cumsum(np.concatenate(masks)))

@@ -13,7 +13,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,26 +40,21 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Task:
-    """A chunk to predict: its number, the number of its first row, and its rows as an Arrow stream.
-
-    `pasts` are what its rows look back on, one array (rows,) per input, of a system with history.
-    """
+    """A chunk to predict: its number, the number of its first row, its rows as an Arrow stream, the mark by which the
+    journal knows them, and of a system with history the pasts of its good rows."""
 
     number: int
     first: int
     rows: int
+    mark: str
     data: bytes
     pasts: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def mark(self) -> str:
-        """What the journal knows the chunk by."""
-        return hashlib.blake2b(self.data, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
 class Done:
-    """A predicted chunk: its part for the sink, its log's segment (None where nothing was predicted), and its faults.
+    """A predicted chunk: its task without the rows, its part for the sink, its log's segment (None where nothing was
+    predicted), and its faults.
 
     A fault is `[field, rule, rows, [examples]]`.
     """

@@ -110,9 +110,11 @@ def batch_paths(sample: Any) -> dict[str, Any]:
                         "content": {
                             "application/json": {"schema": _ref("BatchPage")},
                             "application/jsonl": {"schema": {"type": "string"}},
+                            "application/x-ndjson": {"schema": {"type": "string"}},
                         },
                     },
-                    "400": _problem("A limit or cursor that is none"), "409": _problem("There is no result (yet)"), **missing,
+                    "400": _problem("A limit or cursor that is none"),
+                    "406": _problem("Another type is asked for"), "409": _problem("There is no result (yet)"), **missing,
                 },
             },
         },

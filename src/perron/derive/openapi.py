@@ -97,6 +97,7 @@ TAGS = {
     "predictions": "Rows in, predictions out; each has a receipt.",
     "outcomes": "What really happened, sent back.",
     "models": "What answers.",
+    "batches": "Rows that are predicted when there is time.",
     "mlflow": "MLflow's scoring protocol.",
     "health": "For whoever runs the service.",
     "documents": "What describes the service.",

@@ -48,7 +48,8 @@ class Ray:
 
     def _map(self, predict: Predictor, tasks: Iterator[Task]) -> Iterator[Done]:
         carried = ray.put(predict.carried())
-        resources: dict[str, float] = ray.cluster_resources()
+        cluster: Any = ray  # of which some functions have no annotations
+        resources: dict[str, float] = cluster.cluster_resources()
         count = self.workers or max(int(resources.get("CPU", 1)), 1)
         # A chunk's prediction has no effect but its answer: a lost machine's chunks are predicted again.
         actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(_Actor)

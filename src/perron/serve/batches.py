@@ -30,11 +30,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perron.bundle import Bundle, load
+from perron.bundle import Bundle, GraphBundle, load
 from perron.errors import DeclarationError, LedgerError, NotFound, PerronError
+from perron.history import journal_path
 from perron.jobs import Full, Job, Jobs, KeyTaken, Lost, to_json
 from perron.predictions.mask import mask_of
 from perron.serve.intake import LINES, Refused, demand_utf8, read_csv, read_json, read_lines
+from perron.serve.negotiation import choose
 from perron.serve.problem import Answer, Stream, json_answer, problem
 from perron.serve.routes import Request, Route
 from perron.serve.steps import Steps
@@ -257,7 +259,10 @@ class Batches:
             for endpoint in model.endpoints:
                 if endpoint.bundle.digest == job.digest:
                     return endpoint.bundle
-        return load(job.bundle, job.digest)
+        bundle = load(job.bundle, job.digest)
+        if bundle.history is not None:
+            bundle.history.attach(journal_path(self.service.settings.log_folder, bundle.name))
+        return bundle
 
     def _do_place(self, job: Job) -> bool:
         """Has `perron predict` read a source and write a sink, in a process of its own that dies with this one."""
@@ -405,6 +410,8 @@ def routes(batches: Batches) -> list[Route]:
 
 async def _create(batches: Batches, request: Request) -> Answer:
     endpoint = batches.service.models.get(request.params.get("model")).default
+    if isinstance(endpoint.bundle, GraphBundle):
+        return problem(422, endpoint.bundle.refusal)
     try:
         job, is_new = await batches.service.run(batches.accept, request, endpoint.bundle, endpoint.version)
     except Refused as error:
@@ -476,10 +483,12 @@ async def _result(batches: Batches, request: Request) -> Answer | Stream:
     if job.kind == "place":
         return problem(409, "The batch wrote its result into its sink.", state=job.state)
     path = batches.jobs.folder / job.id / "predictions.jsonl"
-    accept = request.headers.get("accept") or ""
-    if any(kind in accept for kind in LINES):
+    kind = choose(request.headers.get("accept"), ("application/json", *LINES))
+    if kind is None:
+        return problem(406, "The result is offered as application/json, in pages, and as application/jsonl, whole.")
+    if kind in LINES:
         headers = (("content-length", str(path.stat().st_size)),) if request.method == "HEAD" else ()
-        return Stream(200, _parts(batches, path), "application/jsonl", headers)
+        return Stream(200, _parts(batches, path), kind, headers)
     asked = request.arguments()
     limit = _whole(asked.get("limit", str(PAGE_ROWS)), 1, MOST_PAGE_ROWS)
     start = _whole(asked.get("cursor", "0"), 0, job.result_bytes)

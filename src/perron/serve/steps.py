@@ -59,6 +59,8 @@ class Steps:
         answers: dict[int, dict[str, Any]] = {}
         if rows:
             values, shares = self._bundle.run(self._bundle.packer(rows))
+            if self._bundle.history is not None:  # again, where a process died: what is known of a moment is there once
+                self._bundle.history.observe(rows)
             bad = set(self._bundle.not_finite(values, shares))
             for number, (place, answer) in enumerate(zip(good, self._bundle.answers(values, shares), strict=True)):
                 if number in bad:

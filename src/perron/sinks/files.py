@@ -17,9 +17,10 @@ import pyarrow.csv
 from pyarrow import parquet
 
 from perron.digest import digest_bytes
-from perron.errors import SinkError
+from perron.errors import MissingPackage, SinkError
 from perron.lines import json_lines
-from perron.sink import expand, hide
+from perron.sink import REMOTE, expand
+from perron.source import hide
 
 __all__ = ["FileSink", "open_named"]
 
@@ -47,10 +48,13 @@ class FileSink:
         return None if "://" in self.place else Path(self.place).expanduser()
 
     def _remote(self) -> tuple[Any, str]:
-        import fsspec  # behind the extras for URLs
-
         try:
+            import fsspec  # behind the extras for URLs
+
             filesystem, key = fsspec.core.url_to_fs(expand(self.place))
+        except ImportError as error:
+            extra = REMOTE.get(self.place.partition("://")[0].lower(), "s3")
+            raise MissingPackage(f"Writing {self.name} needs a package: pip install 'perron[{extra}]'.") from error
         except (ValueError, OSError) as error:
             raise self._failed(error) from error
         return filesystem, key

@@ -15,8 +15,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from perron.digest import digest_bytes
-from perron.errors import SinkError
-from perron.sink import expand, hide
+from perron.errors import MissingPackage, SinkError
+from perron.sink import expand
+from perron.source import hide
 
 __all__ = ["TableSink", "open_named"]
 
@@ -54,6 +55,8 @@ class TableSink:
             url = sa.make_url(expand(self._url))
             url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
             return sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True)
+        except ModuleNotFoundError as error:
+            raise MissingPackage(f"Writing {self.name} needs {error.name}: pip install 'perron[postgres]', or the driver's own package.") from error  # fmt: skip
         except (sa.exc.SQLAlchemyError, ValueError) as error:
             raise self._failed(error) from error
 
