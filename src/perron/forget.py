@@ -8,6 +8,7 @@ from perron import bundle as bundles
 from perron.contract import Role, Schema
 from perron.errors import DataError, NotFound, nearest
 from perron.history import journal_path
+from perron.performance import Performance
 from perron.predictions.mask import digest_of
 from perron.predictions.upkeep import Forgotten, delete_before, forget_rows
 from perron.project import Project
@@ -58,8 +59,20 @@ def forget_subject(project: Project, value: str, field: str | None = None) -> Fo
     gone = forget_rows(project.predictions, belongs)
     for (model, version), rows in found_rows.items():
         _forget_moments(project, model, version, rows)
-    project.ledger.delete_outcomes(gone.predictions)
+    from perron.labels import asked_folder  # not at the top: they bring pyarrow, and servers know this module
+    from perron.labels.table import forget_asked
+
+    for name, asked in {(name, frozenset(values)) for name, values in wanted.values()}:
+        forget_asked(asked_folder(project), name, asked)
+    _forget_outcomes(project, gone)
     return gone
+
+
+def _forget_outcomes(project: Project, gone: Forgotten) -> None:
+    """Deletes the outcomes of predictions that are gone, and takes them out of what performance was added up of."""
+    project.ledger.delete_outcomes(gone.predictions)
+    if (project.folder / ".perron" / "monitor.db").exists():
+        Performance(project.folder / ".perron", project.ledger, project.predictions).forget(gone.predictions)
 
 
 def _forget_moments(project: Project, model: str, version: int, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -96,5 +109,5 @@ def forget_older(project: Project, days: float) -> Forgotten:
     if not 0 < days < 36_500:
         raise DataError(f"days is {days:g}; give a number above 0.")
     gone = delete_before(project.predictions, timedelta(days=days))
-    project.ledger.delete_outcomes(gone.predictions)
+    _forget_outcomes(project, gone)
     return gone

@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from pyarrow import parquet
 
 from perron import predictions
 from perron.demonstration import serving
+from perron.monitor import Monitor
 from perron.predictions.ship import Shipper
 from perron.predictions.upkeep import ask_to_rotate, compact
 from perron.project import Project
@@ -153,6 +155,23 @@ def test_a_subject_is_forgotten_beside_a_server_that_goes_on(project: Path) -> N
         assert httpx.post(f"{address}/v1/outcomes", json={"id": "Ada", "value": True}).status_code == 422
         assert ask(address, "Ada")
         assert perron_json("forget", "--id", "Nobody", cwd=project)["predictions"] == 0
+
+
+def test_a_subject_is_forgotten_in_what_was_exported_for_labelling_and_in_performance(project: Path) -> None:
+    rows = project / "rows.csv"
+    rows.write_text("patient,age,score\nAda,33,7.5\nGrace,40,1.5\n")
+    perron("label", "export", rows, "--rows", "2", "-o", project / "tasks.csv", "--with-sensitive", cwd=project)
+    (kept,) = (project / ".perron" / "labels").glob("*.parquet")
+    assert sorted(parquet.read_table(kept)["patient"].to_pylist()) == ["Ada", "Grace"]
+    with serving(project) as (address, _):
+        for patient in ("Ada", "Grace"):
+            (one,) = ask(address, patient)
+            httpx.post(f"{address}/v1/outcomes", json={"prediction": one, "value": True})
+        monitor = Monitor(Project.open(project), "visits")
+        assert monitor.look().outcomes.n == 2
+        perron("forget", "--id", "Ada", cwd=project)
+        assert monitor.look().outcomes.n == 1
+    assert parquet.read_table(kept)["patient"].to_pylist() == ["Grace"]
 
 
 def test_what_is_old_is_forgotten_by_segments(project: Path) -> None:

@@ -1,6 +1,7 @@
 """The labelled table in (`data/labels.parquet`); its rows by id, the table with more of them, or a source with them beside it, out."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,11 +14,11 @@ from pyarrow import parquet
 from perron.check.table import TableCheck, arrow_schema, read_values
 from perron.contract import Field, Role, Schema
 from perron.digest import digest
-from perron.errors import DataError
+from perron.errors import DataError, LedgerError
 from perron.source import Source, open_source
 from perron.store import write_atomically
 
-__all__ = ["WithLabels", "id_of", "merge_labelled", "read_labelled", "row_id", "to_table"]
+__all__ = ["WithLabels", "forget_asked", "id_of", "merge_labelled", "read_labelled", "row_id", "to_table"]
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -63,6 +64,32 @@ def read_labelled(path: Path, schema: Schema) -> dict[str, dict[str, Any]]:
             f"{check.report.bad:,} rows of {path} break the contract: {check.report.words}; mend them, or move the file away."
         )
     return rows
+
+
+def forget_asked(folder: Path, name: str, values: Collection[tuple[str, Any]]) -> int:
+    """How many rows were removed from what was kept of exports: those with one of the values (type's name, value) in that field.
+
+    Raises:
+        LedgerError: a file can't be written.
+    """
+    gone = 0
+    for path in sorted(folder.glob("*.parquet")):
+        table = parquet.read_table(path)
+        if name not in table.column_names:
+            continue
+        keep = [(type(value).__name__, value) not in values for value in table[name].to_pylist()]
+        if all(keep):
+            continue
+        gone += keep.count(False)
+        building = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            parquet.write_table(table.filter(pa.array(keep)), building, compression="zstd")
+            os.replace(building, path)
+        except OSError as error:
+            raise LedgerError(f"{path} can't be written: {error.strerror or error}.") from error
+        finally:
+            building.unlink(missing_ok=True)
+    return gone
 
 
 def merge_labelled(path: Path, schema: Schema, rows: Rows) -> tuple[int, int]:
