@@ -87,9 +87,11 @@ def roll_back(project: Project, event: Event, why: str) -> str:
     way to the version that it replaced, once: a champion that was put back so is left to people.
 
     Raises:
+        NotFound: there is no such version.
         PerronError: the ledger can't be written.
     """
     ledger, model, version = project.ledger, event.model, event.version
+    ledger.get_version(model, version)
     reason = f"{why}: {event.detail}"
     decided = ledger.list_routings(model)
     routing = decided[0]["routing"] if decided else {}
