@@ -6,12 +6,14 @@ import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from perron import monitor
 from perron.alerts import Alerts, Rule, Settings
 from perron.alerts.channels import ChannelSettings
-from perron.alerts.events import one_line
+from perron.alerts.events import KINDS, one_line
 from perron.errors import LedgerError
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -200,3 +202,9 @@ def test_a_state_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> 
     (tmp_path / ".perron").write_text("a file")
     with pytest.raises(LedgerError, match="can't be made"):
         alerts(tmp_path).judge([Found()], NOON)
+
+
+def test_what_a_monitor_finds_is_what_rules_know(tmp_path: Path) -> None:
+    assert KINDS == get_args(monitor.FindingKind)
+    found = monitor.Finding("drift", "income", "high", "Moved.", 0.4, 0.1, None, "houses", 3, "champion")
+    assert statuses(alerts(tmp_path).judge([found], NOON)) == ["raised"]

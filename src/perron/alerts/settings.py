@@ -49,7 +49,7 @@ def read_settings(folder: Path, system: System) -> Settings:
     settings, mistakes = parse_settings(_text(path))
     if mistakes:
         more = f" ({len(mistakes)} mistakes; `perron alerts check` lists them)" if len(mistakes) > 1 else ""
-        raise DeclarationError(f"{FILE}: {mistakes[0]}.{more}")
+        raise DeclarationError(f"{FILE}: {mistakes[0]}{more}")
     assert settings is not None
     return settings
 

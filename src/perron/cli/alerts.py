@@ -55,7 +55,7 @@ def check(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
             shared.error_line(f"{FILE}: channel {name} needs {', '.join(names)} in the environment, not set here")
         if not mistakes:
             place = FILE if path.exists() else f"No {FILE}: derived from the system"
-            print(f"{place}: {len(rules)} rules, {len(channels)} channels ({', '.join(one.name for one in channels)}).")
+            print(f"{place}: {len(rules)} rules; told by {', '.join(one.name for one in channels)}.")
     if mistakes:
         raise typer.Exit(MISTAKE)
 
@@ -86,10 +86,9 @@ def show(
     """List the open alerts: what, since when, what was done; or what happened before."""
     from dataclasses import asdict
 
-    from perron.alerts import Alerts, read_settings
+    from perron.alerts import Alerts, Settings
 
-    project, system = shared.open_system(folder)
-    alerts = Alerts(project.folder / ".perron", read_settings(project.folder, system))
+    alerts = Alerts(shared.project_folder(folder) / ".perron", Settings({}, ()))  # reading needs no rules
     if history:
         events = alerts.history()
         if as_json:
@@ -105,13 +104,17 @@ def show(
             {"alerts": [asdict(one) for one in found], "untold": [asdict(one) for one in alerts.untold()]}
         )
         return
-    shared.print_table(
-        ["severity", "what", "raised", "detail", "done"],
-        [[a.last.severity, _what(a.last), a.raised, a.last.detail, a.outcome or (a.acted and f"begun {a.acted}")] for a in found],
-    )  # fmt: skip
+    if not found:
+        print("No alert is open.")
+    else:
+        shared.print_table(
+            ["severity", "what", "raised", "detail", "done"],
+            [[a.last.severity, _what(a.last), a.raised, a.last.detail, a.outcome or (a.acted and f"begun {a.acted}")] for a in found],
+        )  # fmt: skip
     if untold := alerts.untold():
         names = ", ".join(sorted({one.channel for one in untold}))
-        print(f"\n{len(untold)} messages wait for {names}; they are sent again at the next look.")
+        words = "1 message waits" if len(untold) == 1 else f"{len(untold)} messages wait"
+        print(f"\n{words} for {names}, until the next look.")
 
 
 def _what(event) -> str:  # type: ignore[no-untyped-def]
