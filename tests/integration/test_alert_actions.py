@@ -87,7 +87,7 @@ def test_new_rows_are_trained_on_once_for_all_alerts_that_ask(folder: Path, proj
     watch = alerts(folder, "retrain")
     assert act(watch, _system(folder), project, lambda: NOON) == []
     assert {one.outcome for one in watch.open_alerts()} == {event.detail}
-    assert [one.error for one in watch.tell()] == [None] * 3 and '"acted"' in (folder / "told.jsonl").read_text()
+    assert [one.error for one in watch.tell(NOON)] == [None] * 3 and '"acted"' in (folder / "told.jsonl").read_text()
 
 
 def test_the_same_rows_give_the_same_version(folder: Path, project: Project) -> None:

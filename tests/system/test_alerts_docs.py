@@ -99,7 +99,7 @@ def test_alerts_test_says_why_a_channel_did_not_take_it(folder: Path) -> None:
     text = '[channels.a]\nkind = "webhook"\nurl = "http://127.0.0.1:9/secret"\n[[rules]]\nname = "all"\n'
     (folder / "alerts.toml").write_text(text)
     done = perron("alerts", "test", "a", cwd=folder, check=False)
-    assert done.returncode == 1 and "a: 127.0.0.1 didn't take it" in done.stderr and "secret" not in done.stderr
+    assert done.returncode == 1 and "a: 127.0.0.1 can't be reached" in done.stderr and "secret" not in done.stderr
     done = perron("alerts", "test", "b", cwd=folder, check=False)
     assert "There is no channel 'b'" in done.stderr
 

@@ -175,7 +175,7 @@ def test_monitors_at_once_raise_nothing_twice(tmp_path: Path) -> None:
         start.wait()
         found = alerts(tmp_path).judge([Found(subject=column) for column in columns], NOON)
         events.extend(event.subject for event in found)
-        alerts(tmp_path).tell()
+        alerts(tmp_path).tell(NOON)
 
     threads = [threading.Thread(target=look) for _ in range(8)]
     for thread in threads:

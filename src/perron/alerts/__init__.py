@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from perron.alerts.channels import ChannelError, send
+from perron.alerts.channels import ChannelError, ChannelSettings, send
 from perron.alerts.events import SEVERITIES, Event, Finding, Status, event_of, with_detail
 from perron.alerts.rules import Rule, default_rules, rule_of
 from perron.alerts.settings import Settings, default_settings, read_settings
@@ -29,7 +29,8 @@ __all__ = [
 ]  # fmt: skip
 
 PAUSES_S = (0.5, 2.0)  # between the tries of one telling
-MOST_TELLINGS = 20  # an event that no telling brought to a channel is given up
+# What no telling brought to a channel is given up after a day and so many tellings: a monitor may look every minute, or once a day.
+LONGEST_H, MOST_TELLINGS = 24.0, 20
 logger = logging.getLogger("perron.alerts")
 
 
@@ -153,10 +154,11 @@ class Alerts:
 
     # -- telling
 
-    def tell(self) -> list[Sent]:
+    def tell(self, now: datetime) -> list[Sent]:
         """Sends what is to be told; each channel on a thread, in order, so that one that hangs delays no other.
 
-        What a channel didn't take after a few tries stays for the next call, twenty calls at most.
+        What a channel didn't take after a few tries stays for the next call; it is given up when it is a day old and
+        twenty calls didn't bring it. The call lasts as long as the slowest channel, a few of its timeouts at most.
 
         Raises:
             LedgerError: the state can't be read or written.
@@ -176,36 +178,44 @@ class Alerts:
                 thread.join()
             sent = [one for some in done.values() for one in some]
             if sent:
-                self._settle(sent)
+                self._settle(sent, now)
         return sent
 
     def _send(self, name: str, deliveries: list[Delivery], done: list[Sent]) -> None:
-        """Sends in order; after one that wasn't taken the rest waits for the next call."""
-        channel = self.settings.channels.get(name)
+        """Sends in order until the channel seems to be down: then the rest waits for the next call.
+
+        An event that a receiver finds wrong (`is_lasting`) must not hold up those behind it; two in a row are no chance.
+        """
+        channel, failed = self.settings.channels.get(name), 0
         for delivery in deliveries:
             if channel is None:
                 done.append(Sent(name, delivery.event.id, f"{name}: there is no such channel any more"))
                 continue
-            error = None
-            for pause_s in (*self._pauses_s, None):
-                try:
-                    send(channel, delivery.event, self._folder)
-                except ChannelError as failure:
-                    error = str(failure)
-                    if failure.is_lasting or pause_s is None:
-                        break
-                    threading.Event().wait(pause_s)
-                except Exception as failure:  # a defect of an adapter must not end the others' telling
-                    error = f"{name}: {type(failure).__name__}"
-                    break
-                else:
-                    error = None
-                    break
+            error, is_lasting = self._try(channel, delivery.event)
             done.append(Sent(name, delivery.event.id, error))
-            if error is not None:
+            failed = 0 if error is None else failed + 1
+            if failed == 2 or (failed and not is_lasting):
                 return
 
-    def _settle(self, sent: Sequence[Sent]) -> None:
+    def _try(self, channel: ChannelSettings, event: Event) -> tuple[str | None, bool]:
+        """Why a channel didn't take an event after a few tries, None when it did; and whether that will last."""
+        error: str | None = None
+        for pause_s in (*self._pauses_s, None):
+            try:
+                send(channel, event, self._folder)
+            except ChannelError as failure:
+                error = str(failure)
+                if failure.is_lasting:
+                    return error, True
+            except Exception as failure:  # a defect of an adapter must not end the others' telling
+                return f"{channel.name}: {type(failure).__name__}", True
+            else:
+                return None, False
+            if pause_s is not None:
+                threading.Event().wait(pause_s)
+        return error, False
+
+    def _settle(self, sent: Sequence[Sent], now: datetime) -> None:
         results = {(one.channel, one.event): one.error for one in sent}
         with writing(self.home) as state:
             kept = []
@@ -218,7 +228,9 @@ class Alerts:
                 if error is None:
                     continue
                 delivery.tries += 1
-                if delivery.channel in self.settings.channels and delivery.tries < MOST_TELLINGS:
+                age_h = (now - datetime.fromisoformat(delivery.event.time)).total_seconds() / 3600
+                is_hopeless = delivery.tries >= MOST_TELLINGS and age_h >= LONGEST_H
+                if delivery.channel in self.settings.channels and not is_hopeless:
                     kept.append(delivery)
                 else:
                     logger.warning("given up, %s: %s", delivery.event.title, error)

@@ -7,7 +7,8 @@ kept nowhere.
 import importlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,7 +19,7 @@ from perron.errors import DeclarationError, PerronError, nearest
 
 __all__ = [
     "CHANNEL_KINDS", "Channel", "ChannelError", "ChannelSettings", "Option", "channel_mistakes", "demand_channel",
-    "missing_names", "send", "url_mistake",
+    "missing_names", "send", "send_page", "url_mistake",
 ]  # fmt: skip
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -96,14 +97,36 @@ def send(settings: ChannelSettings, event: Event, folder: Path) -> None:
     Raises:
         ChannelError: it wasn't taken; without anything secret in its words.
     """
+    with _opened(settings, folder) as channel:
+        channel.send(event)
+
+
+def send_page(settings: ChannelSettings, title: str, summary: str, page: str, folder: Path) -> None:
+    """Mails a page of HTML as an attachment: the title is the subject, the summary the text.
+
+    Raises:
+        DeclarationError: the channel is of another kind.
+        ChannelError: it wasn't taken.
+    """
+    if settings.kind != "mail":
+        raise DeclarationError(
+            f"{settings.name} is a {settings.kind} channel; a page goes by a channel of the kind mail."
+        )
+    with _opened(settings, folder) as channel:
+        channel.send_page(title, summary, page)  # type: ignore[attr-defined]  # of its kind alone
+
+
+@contextmanager
+def _opened(settings: ChannelSettings, folder: Path) -> Iterator[Channel]:
+    """The channel, with its references looked up; what they gave is in no error's words."""
     secrets: list[str] = []
     options = {
         name: _look_up(settings.options.get(name, option.default), settings.name, secrets)
         for name, option in CHANNEL_KINDS[settings.kind].items()
     }
-    adapter = importlib.import_module(f"perron.notify.{settings.kind}").channel
+    made: Channel = importlib.import_module(f"perron.notify.{settings.kind}").channel(options, folder)
     try:
-        adapter(options, folder).send(event)
+        yield made
     except ChannelError as error:
         raise ChannelError(_without(f"{settings.name}: {error}", secrets), is_lasting=error.is_lasting) from None
 

@@ -1,21 +1,23 @@
 """An event in; a mail over SMTP out, as text and as HTML."""
 
 import html
+import logging
 import smtplib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import EmailMessage
-from email.utils import formatdate
+from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import Any
 
 from perron.alerts.channels import Channel, ChannelError
-from perron.alerts.events import Event
+from perron.alerts.events import Event, one_line
 from perron.notify.deadline import deadline
 
 __all__ = ["channel", "mail_of"]
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
+logger = logging.getLogger("perron.alerts")
 COLOURS = {"raised": "#b42318", "repeated": "#b54708", "recovered": "#067647", "acted": "#175cd3", "test": "#344054"}
 
 
@@ -25,10 +27,20 @@ class _Mail:
         self._ca_file = str(folder / Path(options["ca_file"]).expanduser()) if options["ca_file"] else None
 
     def send(self, event: Event) -> None:
-        options = self._options
-        host, timeout_s = options["host"], options["timeout_s"]
+        self._send(lambda: mail_of(event, self._options["from"], self._options["to"]))
+
+    def send_page(self, title: str, summary: str, page: str) -> None:
+        """Sends a page of HTML as an attachment.
+
+        Raises:
+            ChannelError: it wasn't taken.
+        """
+        self._send(lambda: _page_mail(title, summary, page, self._options["from"], self._options["to"]))
+
+    def _send(self, make: Callable[[], EmailMessage]) -> None:
+        host, timeout_s = self._options["host"], self._options["timeout_s"]
         try:
-            message = mail_of(event, options["from"], options["to"])
+            message = make()
         except (ValueError, UnicodeError) as error:
             raise ChannelError(f"an address can't be used: {error}", is_lasting=True) from None
         try:
@@ -48,8 +60,8 @@ class _Mail:
             finally:
                 if client is not None:
                     client.close()
-        if refused:
-            raise ChannelError(f"{host} took it, but not for {', '.join(refused)}", is_lasting=True)
+        if refused:  # not an error: sent again, the others would have it twice
+            logger.warning("%s took a mail, but not for %s.", host, ", ".join(refused))
 
     def _connect(self, context: ssl.SSLContext) -> smtplib.SMTP:
         host, security = self._options["host"], self._options["security"]
@@ -72,16 +84,11 @@ def mail_of(event: Event, sender: str, receivers: list[str]) -> EmailMessage:
     Raises:
         ValueError: an address that can't be put into a header.
     """
-    message = EmailMessage()
-    domain = sender.rpartition("@")[2].strip("> ") or "localhost"
-    message["Subject"] = f"[Perron] {event.title}"
-    message["From"] = sender
-    message["To"] = ", ".join(receivers)
-    message["Date"] = formatdate()
+    message = _begin(event.title, sender, receivers)
+    domain = _domain(sender)
     message["Message-ID"] = f"<{event.id}@{domain}>"
     if event.status not in ("raised", "test"):
         message["In-Reply-To"] = message["References"] = f"<{event.alert}-1@{domain}>"
-    message["Auto-Submitted"] = "auto-generated"
     facts = "\n".join(f"{name}: {text}" for name, text in event.facts.items())
     message.set_content(f"{event.title}\n\n{event.detail}\n\n{facts}\n")
     rows = "".join(
@@ -95,6 +102,28 @@ def mail_of(event: Event, sender: str, receivers: list[str]) -> EmailMessage:
         subtype="html",
     )
     return message
+
+
+def _page_mail(title: str, summary: str, page: str, sender: str, receivers: list[str]) -> EmailMessage:
+    message = _begin(one_line(title), sender, receivers)
+    message["Message-ID"] = make_msgid(domain=_domain(sender))
+    message.set_content(f"{summary}\n")
+    message.add_attachment(page, subtype="html", filename="report.html")
+    return message
+
+
+def _begin(title: str, sender: str, receivers: list[str]) -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"] = f"[Perron] {title}"
+    message["From"] = sender
+    message["To"] = ", ".join(receivers)
+    message["Date"] = formatdate()
+    message["Auto-Submitted"] = "auto-generated"
+    return message
+
+
+def _domain(sender: str) -> str:
+    return sender.rpartition("@")[2].strip("> ") or "localhost"
 
 
 def _reason(error: Exception) -> str:

@@ -1,13 +1,12 @@
 """An event in; a message out for Slack's incoming web hooks, and for what takes the same (Mattermost, Discord's `/slack`, …)."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from perron.alerts.channels import Channel
 from perron.alerts.events import Event
-from perron.notify.web import post
+from perron.notify.webhook import send_json
 
 __all__ = ["channel", "message_of"]
 
@@ -19,7 +18,7 @@ class _Slack:
         self._url, self._timeout_s = options["url"], options["timeout_s"]
 
     def send(self, event: Event) -> None:
-        post(self._url, json.dumps(message_of(event)).encode(), {}, self._timeout_s)
+        send_json(self._url, message_of(event), event, self._timeout_s)
 
 
 def message_of(event: Event) -> dict[str, Any]:
