@@ -84,6 +84,8 @@ BAD = [
     ("[channels.a]\n" + MAIL + 'security = "ssl"\n' + GOOD, r"channels\.a\.security is 'ssl'; did you mean 'tls'|known"),
     ("[channels.a]\n" + MAIL.replace('["c@d"]', "[]") + GOOD, r"channels\.a\.to is \[\]; give a list"),
     ("[channels.a]\n" + MAIL.replace("a@b", "nobody") + GOOD, r"channels\.a\.from is 'nobody'; give an address"),
+    ("[channels.a]\n" + MAIL.replace("c@d", "c@d\\n") + GOOD, r"channels\.a\.to is .*; give a list"),
+    ('[channels.a]\nkind = "file"\npath = " "\n' + GOOD, r"channels\.a\.path is ' '; give a text"),
     ("[channels.a]\n" + MAIL + "port = 70000\n" + GOOD, r"channels\.a\.port is 70000"),
     ('[channels]\na = 1\n' + GOOD, r"channels\.a is 1; make it a table"),
     (GOOD + 'kinds = ["drif"]\n', r"rules\[0\] \(all\): kinds has 'drif'; did you mean 'drift'"),

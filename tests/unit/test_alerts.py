@@ -205,6 +205,6 @@ def test_a_state_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> 
 
 
 def test_what_a_monitor_finds_is_what_rules_know(tmp_path: Path) -> None:
-    assert KINDS == get_args(monitor.FindingKind)
+    assert get_args(monitor.FindingKind) == KINDS
     found = monitor.Finding("drift", "income", "high", "Moved.", 0.4, 0.1, None, "houses", 3, "champion")
     assert statuses(alerts(tmp_path).judge([found], NOON)) == ["raised"]

@@ -97,6 +97,8 @@ def test_a_target_that_is_no_server_is_refused(target: str) -> None:
         prometheus_files(["m"], targets=[target])
     with pytest.raises(DeclarationError, match="one scheme"):
         prometheus_files(["m"], targets=["http://a", "https://b"])
+    with pytest.raises(DeclarationError, match="no name"):
+        prometheus_files(["m"], token_file=" ")
 
 
 @pytest.mark.parametrize(

@@ -166,16 +166,20 @@ def _option_mistakes(value: Any, option: Option) -> list[str]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 86400:
             return [f"is {value!r:.60}; give a number above 0"]
     elif option.type == "texts":
-        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+        if not isinstance(value, list) or not value or not all(map(_is_text, value)):
             return [f'is {value!r:.60}; give a list of texts, such as ["team@example.com"]']
     elif option.is_secret:
         if not isinstance(value, str) or not REFERENCE.fullmatch(value):
             return ['must be a reference to the environment, such as "${SECRET}": secrets don\'t belong in a file']
-    elif not isinstance(value, str) or not value:
-        return [f"is {value!r:.60}; give a text"]
+    elif not _is_text(value):
+        return [f"is {value!r:.60}; give a text of one line"]
     elif option.known and value not in option.known:
         return [f"is {value!r:.60}; {nearest(value, option.known)}"]
     return []
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def _together(table: Mapping[str, Any], place: str) -> list[str]:

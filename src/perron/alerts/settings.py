@@ -177,7 +177,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise DeclarationError(f"{path.name} isn't UTF-8 (byte {error.start}); save it as UTF-8.") from error
     except OSError as error:
-        raise DeclarationError(f"Can't read {path}: {error.strerror}; `perron alerts init` writes one.") from error
+        raise DeclarationError(f"Can't read {path}: {error.strerror}.") from error
 
 
 def _rule(table: Mapping[str, Any]) -> Rule:

@@ -55,7 +55,9 @@ def check(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
             shared.error_line(f"{FILE}: channel {name} needs {', '.join(names)} in the environment, not set here")
         if not mistakes:
             place = FILE if path.exists() else f"No {FILE}: derived from the system"
-            print(f"{place}: {len(rules)} rules; told by {', '.join(one.name for one in channels)}.")
+            print(
+                f"{place}: {len(rules)} rule{'s' * (len(rules) > 1)}; told by {', '.join(one.name for one in channels)}."
+            )
     if mistakes:
         raise typer.Exit(MISTAKE)
 

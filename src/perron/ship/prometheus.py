@@ -73,7 +73,7 @@ def prometheus_files(
         interval_s: between two scrapes.
 
     Raises:
-        DeclarationError: a target that isn't such an address.
+        DeclarationError: a target that isn't such an address, or a token's file without a name.
     """
     limits = limits or ServiceLimits()
     return {
@@ -98,6 +98,8 @@ def _config(targets: Sequence[str], token_file: str | None, interval_s: int) -> 
         "static_configs": [{"targets": [part.netloc for part in parts]}],
     }
     if token_file is not None:
+        if not token_file.strip():
+            raise DeclarationError("The token's file has no name; give its path as Prometheus sees it.")
         job["authorization"] = {"type": "Bearer", "credentials_file": token_file}
     return {
         "global": {"scrape_interval": f"{interval_s}s", "evaluation_interval": f"{interval_s}s"},
