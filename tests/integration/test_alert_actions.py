@@ -18,6 +18,7 @@ from perron.deployments import decide
 from perron.ledger import CHAMPION
 from perron.project import Project
 from perron.system import System, load_system
+from tests.conftest import perron
 from tests.integration.test_pipeline import declare, run, write_project
 from tests.unit.test_alerts import Found
 
@@ -177,3 +178,13 @@ def test_a_model_that_is_not_there_is_said(folder: Path, project: Project) -> No
     (event,) = done(folder, project, "roll_back", replace(THING, model="cars"))
     assert "cars" in event.detail and "roll back failed" in event.detail
     assert roll_back(project, replace(event, model="things", version=2), "a test").startswith("rolled back")
+
+
+def test_an_action_that_was_killed_is_not_begun_again(folder: Path, project: Project) -> None:
+    watch = alerts(folder, "roll_back")
+    watch.judge([THING], NOON)
+    assert len(watch.begin_actions(NOON)) == 1  # and the process dies
+    assert act(watch, _system(folder), project, lambda: NOON) == [] and champion(project) == 2
+    (alert,) = watch.open_alerts()
+    assert alert.acted is not None and alert.outcome is None
+    assert "begun" in perron("alerts", "list", cwd=folder).stdout
