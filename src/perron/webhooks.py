@@ -29,7 +29,11 @@ FIRST_S, MOST_S = 5.0, 3600.0  # between two tries
 
 
 class WebhookError(PerronError):
-    """A receiver that can't be reached, or didn't take a message."""
+    """A receiver that can't be reached, or didn't take a message; `status` is what it answered, None: nothing."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def sign(secret: bytes, body: bytes, moment: int) -> str:
@@ -103,9 +107,11 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def post(
-    url: str, body: bytes, *, secret: bytes, delivery: str, allow_private: bool, timeout_s: float = TIMEOUT_S
+    url: str, body: bytes, *, secret: bytes | None, delivery: str, allow_private: bool, timeout_s: float = TIMEOUT_S
 ) -> int:
     """The status (2xx) of a receiver that took the message. Redirects are not followed; all in all it takes no longer than the timeout.
+
+    Without a secret the message isn't signed.
 
     Raises:
         WebhookError: it can't be reached, is private, is too slow, or answered another status.
@@ -128,9 +134,10 @@ def post(
         connection.sock = sock
         moment = int(time.time())
         headers = {
-            "Content-Type": "application/json", "User-Agent": "perron", DELIVERY: delivery,
-            SIGNATURE: sign(secret, body, moment), "Connection": "close",
+            "Content-Type": "application/json", "User-Agent": "perron", DELIVERY: delivery, "Connection": "close",
         }  # fmt: skip
+        if secret is not None:
+            headers[SIGNATURE] = sign(secret, body, moment)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", path, body, headers)
         status = connection.getresponse().status
@@ -142,7 +149,7 @@ def post(
         watch.cancel()
         sock.close()
     if not 200 <= status < 300:
-        raise WebhookError(f"{parts.hostname} answered {status}")
+        raise WebhookError(f"{parts.hostname} answered {status}", status)
     return status
 
 
@@ -157,10 +164,13 @@ def _connect(host: str, port: int, allow_private: bool, timeout_s: float) -> soc
         for address, _ in addresses:
             if not _is_public(ipaddress.ip_address(str(address).partition("%")[0])):
                 raise WebhookError(f"{host} has the private address {address}, which this server doesn't call")
-    try:
-        return socket.create_connection((str(addresses[0][0]), port), timeout_s)
-    except OSError as error:
-        raise WebhookError(f"{host} can't be reached: {error}") from error
+    end, failure = time.monotonic() + timeout_s, OSError("there is no address")
+    for address, _ in addresses:  # a name such as localhost may have one of IPv6 that nobody listens on
+        try:
+            return socket.create_connection((str(address), port), max(end - time.monotonic(), 0.001))
+        except OSError as error:
+            failure = error
+    raise WebhookError(f"{host} can't be reached: {failure}") from failure
 
 
 def _shut(sock: socket.socket) -> None:

@@ -38,7 +38,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     for name, command in COMMANDS.items():
         options = {max(param.opts, key=len) for param in command.params if param.param_type_name == "option"}
         options -= {"--help", "--json", "--project"}
-        written = set(re.findall(r"--[a-z-]+", rows[name]))
+        written = set(re.findall(r"--[a-z0-9-]+", rows[name]))
         assert {option.replace("--git", "--no-git") for option in options} == written | (
             {"--output"} if "-o FILE" in rows[name] else set()
         ), name

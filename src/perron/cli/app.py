@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from perron.cli import (
+    alerts,
     check,
     client,
     data,
@@ -26,6 +27,7 @@ from perron.cli import (
     schedule,
     serve,
     shared,
+    ship,
     token,
     trace,
 )
@@ -79,7 +81,9 @@ app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.command("schedule", rich_help_panel="API and serving")(schedule.schedule)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
 app.command("client", rich_help_panel="API and serving")(client.client)
-app.command("monitor", rich_help_panel="Memory")(monitor.monitor)
+app.command("monitor", rich_help_panel="Watch")(monitor.monitor)
+app.add_typer(alerts.app, name="alerts", rich_help_panel="Watch")
+app.add_typer(ship.app, name="ship", rich_help_panel="Watch")
 app.command("trace", rich_help_panel="Memory")(trace.trace)
 app.command("forget", rich_help_panel="Memory")(forget.forget)
 app.add_typer(log.app, name="log", rich_help_panel="Memory")
