@@ -140,6 +140,11 @@ class WindowWriter:
         self._sketch.update_columns(columns_of(self._schema, self._packer(rows), values, confidence))
         self._is_written = False
 
+    @property
+    def sketch(self) -> TableSketch:
+        """The present hour's."""
+        return self._sketch
+
     def flush(self) -> None:
         """Writes the present hour's window.
 

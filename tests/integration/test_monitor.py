@@ -233,3 +233,47 @@ def test_the_log_and_the_windows_know_the_same_hour(housing_copy: Path, housing_
         for r in iterate(housing_copy / ".perron" / "predictions")
     }
     assert len(hours & logged) >= 1
+
+
+def test_findings_become_alerts_that_are_told_once_and_recover(housing_copy: Path, housing_csv: Path) -> None:
+    rows = rows_of(housing_csv, 150)
+    with serving(housing_copy) as (address, _):
+        send(
+            address,
+            [({**row, "median_income": row["median_income"] * 10_000}, y) for row, y in rows],
+            with_outcomes=False,
+        )
+    quiet = perron("monitor", "--fail-on", "never", cwd=housing_copy)
+    assert quiet.stderr == ""  # nobody asked for alerts
+    first = [perron("monitor", "--alert", "--json", "--fail-on", "never", cwd=housing_copy) for _ in range(3)]
+    assert sum("median_income" in one.stderr for one in first) == 1 and json.loads(first[0].stdout)["findings"]
+    again = perron("monitor", "--alert", "--fail-on", "never", cwd=housing_copy)
+    assert again.stderr == ""  # once
+    shutil.rmtree(housing_copy / ".perron" / "windows")
+    empty = perron("monitor", "--alert", "--fail-on", "never", cwd=housing_copy)
+    assert empty.stderr == ""  # an empty window says nothing, and recovers nothing
+    with serving(housing_copy) as (address, _):
+        send(address, rows_of(housing_csv, 400, seed=1), with_outcomes=False)
+    said = "".join(perron("monitor", "--alert", "--fail-on", "never", cwd=housing_copy).stderr for _ in range(4))
+    assert said.lower().count("recovered") >= 1
+    (housing_copy / "alerts.toml").write_text("format = 1\n[[rules]]\nname = 'x'\nkidns = ['drift']\n")
+    wrong = perron("monitor", cwd=housing_copy, check=False)
+    assert wrong.returncode == 1 and "perron: alerts.toml: " in wrong.stderr
+
+
+def test_a_server_tells_prometheus_how_far_its_traffic_is_from_the_training(
+    housing_copy: Path, housing_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perron.bundle import load
+    from perron.serve.collect import Collector
+
+    bundle = load(next((housing_copy / ".perron" / "bundles").glob("*")))
+    collector = Collector(housing_copy / "windows", bundle, 1, "champion")
+    rows = [tuple(row.get(f.name) for f in bundle.schema.request) for row, _ in rows_of(housing_csv, 200)]
+    place = [f.name for f in bundle.schema.request].index("median_income")
+    moved = [(*row[:place], row[place] * 10_000, *row[place + 1 :]) for row in rows]
+    collector.add(moved, [200_000.0] * 200, None)
+    collector.work(collector.take())
+    collector._look_for_drift()
+    assert collector.drifts["median_income"][0] > 0.9 and collector.drifts["median_income"][1] == 3
+    assert collector.drifts["housing_median_age"][1] == 0

@@ -34,6 +34,12 @@ def monitor(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make the live windows anew from the prediction log first.")
     ] = False,
+    alert: Annotated[
+        bool | None,
+        typer.Option(
+            "--alert/--no-alert", help="Raise, tell and act on alerts. [default: where there is an alerts.toml]"
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The model, where there are several.")] = None,
     folder: shared.Folder = Path(),
     as_json: shared.Json = False,
@@ -51,6 +57,8 @@ def monitor(
     while True:
         found = made.look(every, days, skew=skew)
         _tell(found, html, as_json)
+        if alert or (alert is None and (made.project.folder / "alerts.toml").is_file()):
+            _alert(found, made, has_skew=skew)
         if watch is None:
             break
         time.sleep(watch)
@@ -64,6 +72,20 @@ def _monitor(folder: Path, model: str | None, version: str) -> "Monitor":
 
     project = shared.open_project(folder)
     return Monitor(project, shared.the_model(project, model), version)
+
+
+def _alert(found: "Look", made: "Monitor", *, has_skew: bool) -> None:
+    import contextlib
+    import sys
+
+    from perron.alerts.attend import attend
+    from perron.system import load_system
+
+    system = load_system(made.project.folder / shared.SYSTEM_FILE)
+    with contextlib.redirect_stdout(sys.stderr):  # what is told on the terminal isn't part of the look
+        done = attend(found, system, made.project, has_skew=has_skew)
+    for one in done.failures:
+        shared.error_line(f"alert not delivered, tried again after the next look: {one.channel}: {one.error}")
 
 
 def _tell(found: "Look", html: Path | None, as_json: bool) -> None:

@@ -123,6 +123,10 @@ class Service:
         )
         self.registry.gauge("perron_model_info", "The versions that answer, by route.", self._info)
         self.batches = Batches(self, settings.batches) if settings.batches is not None else None
+        self.registry.gauge(
+            "perron_drift", "Distance of this hour's traffic from the training.", lambda: self._drifts(0)
+        )
+        self.registry.gauge("perron_drift_severity", "0 none, 1 low, 2 medium, 3 high.", lambda: self._drifts(1))
         self._routes = Routes(self._all_routes())
         self._tasks: list[asyncio.Task[None]] = []
         self._following = asyncio.Lock()
@@ -134,6 +138,16 @@ class Service:
 
         own = batches.routes(self.batches) if self.batches is not None else ()
         return [*rest.routes(self), *oip.routes(self), *mlflow.routes(self), *own]
+
+    def _drifts(self, which: int) -> list[tuple[dict[str, str], float]]:
+        """By column of the default arm of each model: the distance, or the severity."""
+        found = []
+        for model in self.models.by_name.values():
+            collector = model.default.batcher.collector
+            for column, facts in (collector.drifts if collector is not None else {}).items():
+                labels = {"model": model.name, "version": str(model.default.version), "column": column}
+                found.append((labels, float(facts[which])))
+        return found
 
     def _info(self) -> list[tuple[dict[str, str], float]]:
         return [

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from perron.bundle import Bundle
+from perron.drift import find_drift, measure
 from perron.windows import WindowWriter
 
 __all__ = ["Collector"]
 
 MOST_ROWS_PER_S = 5000
 FLUSH_EVERY = 10  # turns
+DRIFT_EVERY = 60
+LEAST_ROWS = 50
+RANK = {"low": 1, "medium": 2, "high": 3}
 logger = logging.getLogger("perron.serve")
 
 
@@ -47,6 +51,8 @@ class Collector:
         self._turns = 0
         self._failed = ""
         self.dropped = 0
+        self._bundle = bundle
+        self.drifts: dict[str, tuple[float, int]] = {}  # by column: the distance, and the severity from 1 to 3
 
     def add(self, rows: Sequence[tuple[Any, ...]], values: Sequence[Any], shares: Sequence[list[float]] | None) -> None:
         """Puts answered rows aside."""
@@ -81,8 +87,24 @@ class Collector:
             self._turns += 1
             if is_last or self._turns % FLUSH_EVERY == 0:
                 self._writer.flush()
+            if self._turns % DRIFT_EVERY == 0:
+                self._look_for_drift()
             self._failed = ""
         except Exception as error:
             if repr(error) != self._failed:  # serving goes on; the log has every row
                 logger.exception("the live window can't be kept")
             self._failed = repr(error)
+
+    def _look_for_drift(self) -> None:
+        """Tells the present hour's distance from the training, column by column, for Prometheus; `perron monitor` tells more."""
+        reference, now = self._bundle.reference, self._writer.sketch
+        if reference is None or now.rows < LEAST_ROWS:
+            return
+        found = find_drift(reference, now)
+        severities = {drift.column: RANK[drift.severity] for drift in reversed(found)}
+        self.drifts = {}
+        for name, column in now.columns.items():
+            if name in reference.columns and not column.sensitive:
+                measures = measure(reference.columns[name], column)
+                distance = measures.get("kolmogorov_smirnov", measures.get("total_variation", 0.0))
+                self.drifts[name] = (distance, severities.get(name, 0))
