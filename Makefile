@@ -11,7 +11,7 @@ demo: $(VENV)/.core
 test: $(VENV)/.test
 	sh scripts/tools.sh
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
