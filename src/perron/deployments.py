@@ -250,7 +250,8 @@ class ProjectMemory:
         with self._lock:
             tally = self._tallies.get(decision["id"])
             if tally is None:
-                self._tallies.clear()
+                for old in [event for event, kept in self._tallies.items() if kept.model == model]:
+                    del self._tallies[old]
                 tally = self._tallies[decision["id"]] = Tally(
                     model, decision["time"], decision["routing"].get("within")
                 )
