@@ -134,7 +134,7 @@ def test_a_run_does_again_what_depends_on_the_declarations(tmp_path: Path) -> No
     write_shops(tmp_path)
     assert "train" in done(run(tmp_path)) and done(run(tmp_path)) == []
     write_shops(tmp_path, declared=DECLARED.replace("6 * H", "7 * H"))
-    assert done(run(tmp_path)) == ["train", "evaluate", "gates", "bundle", "register"]
+    assert done(run(tmp_path)) == ["train", "evaluate", "gates", "reference", "bundle", "register"]
 
 
 def test_a_champion_with_another_history_is_scored_by_its_own(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_unseen_categories_and_nulls_are_answered_as_the_model_does(tmp_path: Pa
 
 def test_a_change_redoes_what_depends_on_it_and_nothing_else(tmp_path: Path) -> None:
     write_project(tmp_path)
-    everything = ["snapshot", "split", "train", "evaluate", "gates", "bundle", "register"]
+    everything = ["snapshot", "split", "train", "evaluate", "gates", "reference", "bundle", "register"]
     assert done(run(tmp_path)) == everything
     assert done(run(tmp_path)) == []
     project = Project.open(tmp_path)

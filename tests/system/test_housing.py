@@ -36,6 +36,7 @@ def test_second_run_reports_every_step_cached(housing_project: Path) -> None:
         "train",
         "evaluate",
         "gates",
+        "reference",
         "bundle",
         "register",
     ]

@@ -98,7 +98,7 @@ def model(params):
     found = perron_json("run", cwd=folder)
     statuses = {step["name"]: step["status"] for step in found["steps"]}
     assert statuses == {
-        "snapshot": "cached", "split": "cached", "train": "done", "evaluate": "done", "gates": "done", "bundle": "done", "register": "done",
+        "snapshot": "cached", "split": "cached", "train": "done", "evaluate": "done", "gates": "done", "reference": "done", "bundle": "done", "register": "done",
     }  # fmt: skip
     runs = perron_json("runs", cwd=folder)
     assert [run["status"] for run in runs] == ["done", "killed"]
