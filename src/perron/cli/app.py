@@ -27,6 +27,7 @@ from perron.cli import (
     shared,
     token,
     trace,
+    tune,
 )
 
 __all__ = ["app"]
@@ -77,6 +78,7 @@ app.add_typer(deploy.app, name="deploy", rich_help_panel="API and serving")
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.command("schedule", rich_help_panel="API and serving")(schedule.schedule)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
+app.add_typer(tune.app, name="tune", rich_help_panel="API and serving")
 app.command("client", rich_help_panel="API and serving")(client.client)
 app.command("trace", rich_help_panel="Memory")(trace.trace)
 app.command("forget", rich_help_panel="Memory")(forget.forget)
