@@ -77,7 +77,7 @@ def test_every_answer_of_a_server_is_counted_once(things: Path, thing: dict[str,
         assert found.times_s == sorted(found.times_s)
         assert 0 < (found.quantile_ms(0.5) or 0) <= (found.quantile_ms(0.99) or 0) < 5000
         bad = asyncio.run(send(target, [b"{}"], connections=2, seconds=0.2))
-        assert set(bad.failed) == {422} and bad.answered == 0 and '"rows"' in bad.words
+        assert set(bad.failed) == {422} and bad.answered == 0 and "breaks the contract" in bad.words
 
 
 def _answered(address: str) -> int:
@@ -151,12 +151,12 @@ def test_more_workers_are_recommended_only_where_they_give_more() -> None:
 
 
 def test_the_command_recommends_workers_and_leaves_the_project_as_it_was(things: Path) -> None:
-    before = sorted(path.relative_to(things) for path in (things / ".perron").iterdir())
+    before = {path.name for path in (things / ".perron").iterdir() if not path.name.startswith("ledger.db")}
     found = perron_json("tune", "loadtest", "--seconds", "0.3", "--connections", "1,8", cwd=things)
     assert found["workers"] in {run["workers"] for run in found["runs"]}
     assert {run["connections"] for run in found["runs"]} == {1, 8}
     assert all(run["answered"] > 0 and run["failed"] == 0 and run["threads"] >= 1 for run in found["runs"])
-    assert sorted(path.relative_to(things) for path in (things / ".perron").iterdir()) == before
+    assert {path.name for path in (things / ".perron").iterdir() if not path.name.startswith("ledger.db")} == before
 
 
 def test_the_command_loads_a_server_that_runs(things: Path) -> None:

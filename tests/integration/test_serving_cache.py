@@ -1,5 +1,6 @@
 """Equal requests answered without the model, each logged by itself; large ones on several threads, with the same numbers."""
 
+import asyncio
 import json
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +17,11 @@ from perron.check.request import Decoder
 from perron.demonstration import serving
 from perron.project import Project
 from perron.serve import lanes
+from perron.serve.batching import Busy
 from perron.serve.cache import MOST_BYTES, Cache, Kept
 from perron.serve.lanes import Lanes
+from perron.serve.metrics import Numbers
+from perron.serve.models import Endpoint
 from tests.conftest import perron
 from tests.integration.test_pipeline import run, write_project
 
@@ -162,3 +166,31 @@ def test_parts_are_taken_only_where_they_are_faster(costs: dict[int, float], cor
     timed: Any = Timed(costs)
     found = lanes.measure(timed, [(0.0,)], cores, InTurn(), clock=lambda: timed.now)
     assert (found.parts if found is not None else None) == parts
+
+
+def test_a_queue_that_is_nearly_full_refuses_before_rows_are_read(
+    things_bundle: Path, thing: dict[str, Any], tmp_path: Path
+) -> None:
+    bundle = load(things_bundle)
+
+    async def fill() -> None:
+        body = json.dumps({"rows": [thing] * 300}).encode()
+        endpoint = Endpoint(
+            bundle, 1, "champion", Numbers(), log_folder=tmp_path, mask=None, max_rows=1000, sync=False, queue_rows=1000,
+            on_log_failure="refuse",
+        )  # fmt: skip
+        rows, batcher = endpoint.decode(body), endpoint.batcher
+        waiting = [batcher.submit(rows, body, b"champion") for _ in range(2)]
+        assert not batcher.is_full  # 600 of 1,000 wait; a tenth before the end it is
+        waiting.append(batcher.submit(rows, body, b"champion"))
+        assert batcher.is_full and batcher.busy().retry_after_s >= 1
+        with pytest.raises(Busy, match="900 rows wait"):
+            batcher.submit(rows, body, b"champion")
+        await asyncio.gather(*waiting)
+        until = asyncio.get_running_loop().time() + 5
+        while batcher.is_full or not batcher.is_idle:
+            assert asyncio.get_running_loop().time() < until
+            await asyncio.sleep(0)
+        endpoint.close()
+
+    asyncio.run(fill())
