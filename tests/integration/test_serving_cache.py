@@ -23,7 +23,9 @@ from perron.serve.lanes import Lanes
 from perron.serve.metrics import Numbers
 from perron.serve.models import Endpoint
 from tests.conftest import perron
+from tests.integration.test_history import post, request, write_shops
 from tests.integration.test_pipeline import run, write_project
+from tests.integration.test_prediction_log import ask, make
 
 JSON = {"Content-Type": "application/json"}
 
@@ -90,6 +92,23 @@ def test_a_new_version_never_answers_from_the_old_ones_cache(project: Path, thin
 def load_version(project: Path, version: int) -> Any:
     ledger = Project.open(project).ledger
     return load(ledger.bundle_path(ledger.get_version("things", version)))
+
+
+def test_rows_with_sensitive_fields_are_never_remembered(tmp_path: Path) -> None:
+    with serving(make(tmp_path / "visits"), "--cache", "10") as (address, _):
+        for _ in range(3):
+            ask(address, "Ada Lovelace")
+        assert metric(address, "perron_cache_hits_total") == 0
+
+
+def test_a_system_with_history_answers_every_request_anew(tmp_path: Path) -> None:
+    rows = write_shops(tmp_path)
+    run(tmp_path)
+    with serving(tmp_path, "--cache", "10") as (address, _):
+        for _ in range(3):
+            post(address, request(rows[-1]))
+        assert metric(address, "perron_cache_hits_total") == 0
+        assert metric(address, "perron_predictions_total") == 3
 
 
 def test_a_cache_keeps_the_newest_and_nothing_long() -> None:
