@@ -87,8 +87,8 @@ def words(found: Sequence[Measured], best: Measured | None) -> Iterator[str]:
         yield "Nothing was answered."
     elif best.workers is not None:
         threads = f", each with {best.threads} threads for requests of many rows" if (best.threads or 1) > 1 else ""
-        several = "s" if best.workers > 1 else ""
-        yield f"Served best by --workers {best.workers}{threads}: {best.load.rate:,.0f} requests/s with {best.load.connections} connection{'s' if best.load.connections > 1 else ''} ({best.workers} worker{several})."
+        several = "s" if best.load.connections > 1 else ""
+        yield f"Served best by --workers {best.workers}{threads}: {best.load.rate:,.0f} requests/s with {best.load.connections} connection{several}."
     if any(one.load.own_share > BUSY for one in found):
         yield "This process was busy nearly all of the time in some runs: the server may do more; ask from another machine to know."
 
