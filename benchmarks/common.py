@@ -195,6 +195,17 @@ class Process:
             time.sleep(0.002)
         sys.exit(f"no answer after {limit_s} s: {self.log.read_text()[-500:]}")
 
+    def listening(self, port: int, limit_s: float = 60.0) -> None:
+        """Returns once a connection is taken."""
+        while time.perf_counter() - self.started < limit_s:
+            need(self._child.poll() is None, f"the server ended: {self.log.read_text()[-500:]}")
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.01)
+        sys.exit(f"nothing listens after {limit_s} s: {self.log.read_text()[-500:]}")
+
     def tree(self) -> list[int]:
         """The process and all below it."""
         parents: dict[int, list[int]] = {}

@@ -1,8 +1,8 @@
 """One row per JSON request: `perron serve` beside what a user would pick instead, in one run.
 
 Every contender serves the same model: LightGBM of 200 trees on California housing with one-hot
-categories, trained by `perron run`; the ONNX ones run the very graph of Perron's bundle, the
-scikit-learn one the very pipeline that the graph was made from. Contenders take turns (A B C A B C),
+categories, trained by `perron run`; the ONNX ones (all model servers among them) run the very graph of
+Perron's bundle, the scikit-learn one the very pipeline that the graph was made from. Contenders take turns (A B C A B C),
 each started anew per round; figures are medians of the rounds, ratios are formed within a round.
 """
 
@@ -82,6 +82,7 @@ class Contender:
     values: Callable[[bytes], list[float]] | None
     env: dict[str, str] = field(default_factory=dict)
     is_ours: bool = False
+    body: Callable[[Sequence[dict]], bytes] = body_of
 
 
 @dataclass
@@ -94,6 +95,7 @@ class Round:
     cpu_ms: dict[int, float] = field(default_factory=dict)
     errors: int = 0
     rows_s: float = 0.0
+    start_s: float = 0.0
     pss_mb: float = 0.0
     rss_mb: float = 0.0
 
@@ -122,8 +124,29 @@ def contenders(project: Path, graph: Path, pipeline: Path) -> dict[str, Contende
     def ours(body: bytes) -> list[float]:
         return [prediction["value"] for prediction in json.loads(body)["predictions"]]
 
+    def script(name: str, python: Path, *more: str) -> Callable[[int], list[str]]:
+        return lambda port: [str(python), str(PEERS / name), *more, str(port)]
+
+    def split(rows: Sequence[dict]) -> bytes:
+        data = [list(row.values()) for row in rows]
+        return json.dumps({"dataframe_split": {"columns": list(rows[0]), "data": data}}).encode()
+
+    def tensors(rows: Sequence[dict]) -> bytes:
+        kinds = {str: "BYTES", float: "FP64"}
+        inputs = [
+            {"name": name, "shape": [len(rows), 1], "datatype": kinds[type(value)], "data": [row[name] for row in rows]}
+            for name, value in rows[0].items()
+        ]
+        return json.dumps({"inputs": inputs}).encode()
+
     env = {"GRAPH": str(graph), "PIPELINE": str(pipeline)}
     learned = ("scikit-learn", "lightgbm", "pandas", "joblib")
+    runtime = same_version("onnxruntime")
+    quiet = {"BENTOML_DO_NOT_TRACK": "true", "LIT_SERVER_DISABLE_TRACKING": "1", "RAY_USAGE_STATS_ENABLED": "0",
+             "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip
+    work = project.parent
+    bento = peer_python("bentoml", ["bentoml", *runtime])
+    mlserver = peer_python("mlserver", ["mlserver", "uvloop<0.22", *runtime])  # its worker dies under newer ones
     predict = "/v1/predictions"
     return {
         "limit": Contender("granian + msgspec + ONNX Runtime, bare", granian("limit"), "/predict", plain, env),
@@ -134,6 +157,68 @@ def contenders(project: Path, graph: Path, pipeline: Path) -> dict[str, Contende
         "fastapi-sklearn": Contender(
             "FastAPI + scikit-learn", uvicorn("fastapi_sklearn", *learned), "/predict", plain, env
         ),
+        "bentoml": Contender(
+            "BentoML, ONNX, adaptive batching",
+            lambda port: [
+                str(bento),
+                "-m",
+                "bentoml",
+                "serve",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "--working-dir",
+                str(PEERS),
+                "bentoml_service:Housing",
+            ],
+            "/predict",
+            json.loads,
+            {**env, **quiet},
+        ),
+        "litserve": Contender(
+            "LitServe, ONNX",
+            script("litserve_app.py", peer_python("litserve", ["litserve", *runtime])),
+            "/predict",
+            plain,
+            {**env, **quiet},
+        ),
+        "mlserver": Contender(
+            "MLServer, ONNX, adaptive batching",
+            script("mlserver_housing.py", mlserver, str(work / "mlserver")),
+            "/v2/models/housing/infer",
+            lambda body: json.loads(body)["outputs"][0]["data"],
+            {**env, **quiet},
+            body=tensors,
+        ),
+        "ray": Contender(
+            "Ray Serve, ONNX",
+            script("ray_app.py", peer_python("ray", ["ray[serve]", *runtime]), "/tmp/ray-benchmark"),
+            "/",
+            plain,
+            {**env, **quiet},
+        ),
+        "mlflow": Contender(
+            "MLflow, ONNX",
+            script("mlflow_start.py", peer_python("mlflow", ["mlflow", *runtime]), str(work / "mlflow")),
+            "/invocations",
+            plain,
+            {**env, **quiet},
+            body=split,
+        ),
+        "perron-unlogged": Contender(
+            "perron serve, its log writes nothing",
+            lambda port: [
+                sys.executable,
+                str(PEERS / "perron_unlogged.py"),
+                str(graph.parent),
+                str(work / "unlogged"),
+                str(port),
+            ],
+            predict,
+            ours,
+        ),
+        "perron-cache": Contender("perron serve --cache 1000", perron("--cache", "1000"), predict, ours),
         "perron": Contender("**perron serve**", perron(), predict, ours, is_ours=True),
         "perron-sync": Contender("**perron serve --sync**", perron("--sync"), predict, ours, is_ours=True),
     }
@@ -144,7 +229,7 @@ def check(contender: Contender, port: int, rows: list[dict], truth: list[float])
     if contender.values is None:
         return
     for row, value in zip(rows, truth, strict=True):
-        status, reply = post(port, contender.path, body_of([row]))
+        status, reply = post(port, contender.path, contender.body([row]))
         got = contender.values(reply)[0] if status == 200 else f"status {status}: {reply[:200]!r}"
         right = isinstance(got, float) and abs(got - value) <= 1e-4 * abs(value)
         need(right, f"{contender.label} answers {got} where the model says {value}, for {row}")
@@ -159,8 +244,9 @@ def measure(
     with Process(
         contender.command(port), work / "server.log", cwd=work, env=environment(**contender.env), cores=server_cores
     ) as server:
-        server.first_answer(port, contender.path, body_of(rows[:1]))
+        found.start_s = server.first_answer(port, contender.path, contender.body(rows[:1]), 120)
         check(contender, port, rows, truth)
+        (work / "rows.txt").write_bytes(b"\n".join(contender.body([row]) for row in rows))
         load(contender, port, 32, 1.0, work, load_cores)  # warm
         for connections in CONNECTIONS:
             before = server.cpu_s()
@@ -194,10 +280,10 @@ def load(
 
 
 def batch_rate(contender: Contender, port: int, many: list[dict]) -> float:
-    """Rows per second of one request with all of them, the median of twenty."""
+    """Rows per second of one request with all of them, the median of twenty over one connection."""
     if contender.values is None:
         return float("nan")
-    body, took = body_of(many), []
+    body, took = contender.body(many), []
     for _ in range(20):
         started = time.perf_counter()
         status, reply = post(port, contender.path, body)
@@ -220,7 +306,7 @@ def report(chosen: dict[str, Contender], rounds: dict[str, list[Round]]) -> str:
     first = table(
         ["server", *(f"req/s at {c}" for c in CONNECTIONS), "spread at 32", *(f"× limit at {c}" for c in CONNECTIONS),
          *(f"p50 / p99 ms at {c}" for c in CONNECTIONS), "CPU ms per request at 1 / 32", "rows/s, one request of 1,000",
-         "memory MB, PSS / RSS", "errors"],
+         "first answer s", "memory MB, PSS / RSS", "errors"],
         [
             [
                 contender.label,
@@ -230,6 +316,7 @@ def report(chosen: dict[str, Contender], rounds: dict[str, list[Round]]) -> str:
                 *(f"{mid(name, lambda r, c=c: r.p50_ms[c]):.2f} / {mid(name, lambda r, c=c: r.p99_ms[c]):.2f}" for c in CONNECTIONS),
                 f"{mid(name, lambda r: r.cpu_ms[1]):.3f} / {mid(name, lambda r: r.cpu_ms[32]):.3f}",
                 f"{mid(name, lambda r: r.rows_s):,.0f}" if contender.values else "–",
+                f"{mid(name, lambda r: r.start_s):.2f}",
                 f"{mid(name, lambda r: r.pss_mb):.0f} / {mid(name, lambda r: r.rss_mb):.0f}",
                 sum(r.errors for r in rounds[name]),
             ]
@@ -274,7 +361,6 @@ def main() -> None:
             need(set(names) <= set(chosen), f"--only takes {', '.join(chosen)}")
             chosen = {name: chosen[name] for name in chosen if name in names}
         (work / "load.lua").write_text(LUA)
-        (work / "rows.txt").write_bytes(b"\n".join(body_of([row]) for row in rows))
         rounds: dict[str, list[Round]] = {name: [] for name in chosen}
         for number in range(given.rounds):
             for name, contender in chosen.items():
@@ -283,7 +369,10 @@ def main() -> None:
                 rates = " ".join(f"{found.rate[c]:,.0f}" for c in CONNECTIONS)
                 print(f"round {number + 1} {name}: {rates} req/s", file=sys.stderr, flush=True)
     pinned = "server and wrk on a core each" if cores else "nothing pinned"
-    print(f"{about()}; {given.rounds} rounds of {given.seconds:g} s, {pinned}\n\n{report(chosen, rounds)}")
+    load_now = os.getloadavg()[0]
+    print(
+        f"{about()}; load {load_now:.1f}; {given.rounds} rounds of {given.seconds:g} s, {pinned}\n\n{report(chosen, rounds)}"
+    )
 
 
 def export(project: Path, work: Path, rows: Sequence[dict]) -> tuple[Path, list[float]]:

@@ -20,6 +20,19 @@ import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line has it; before anything loads OpenMP
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="the long form of tests under load: 100 swaps, minutes of soak"
+    )
+
+
+@pytest.fixture
+def is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether tests under load may take minutes."""
+    return bool(request.config.getoption("--long"))
+
+
 HOUSING_COLUMNS = [
     "longitude",
     "latitude",

@@ -89,10 +89,10 @@ def load(address: str, threads: int = 2) -> Iterator[tuple[Counter[Any], list[st
             one.join()
 
 
-def test_swapping_versions_under_load_fails_no_request(project: Path) -> None:
+def test_swapping_versions_under_load_fails_no_request(project: Path, is_long: bool) -> None:
     ledger = Project.open(project).ledger
     with serving(project) as (address, _), load(address) as (counts, _):
-        for swap in range(20):
+        for swap in range(100 if is_long else 20):
             wanted = 2 - swap % 2
             ledger.set_alias("things", "champion", wanted, "test")
             until(lambda wanted=wanted: ask(address).json()["version"] == wanted)
@@ -183,6 +183,29 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(pr
         assert 'perron_predictions_total{model="things",route="champion",version="1"}' in metrics
     logged = {found.id for found in predictions.iterate(project / ".perron" / "predictions")}
     assert len(ids) == len(set(ids)) and set(ids) <= logged
+
+
+@pytest.mark.slow
+def test_memory_is_flat_under_load(project: Path, is_long: bool) -> None:
+    """After a warm-up no more is needed, however many requests come; `benchmarks/soak.py` tells the slope over minutes."""
+    with serving(project, "--cache", "100") as (address, _):
+
+        def memory_mb() -> float:
+            page = httpx.get(f"{address}/metrics").text
+            line = next(line for line in page.splitlines() if line.startswith("process_resident_memory_bytes "))
+            return float(line.split()[1]) / 1e6
+
+        with load(address) as (counts, _):
+            until(lambda: counts.total() > 3000, 60)
+            before = memory_mb()
+            for _ in range(20 if is_long else 2):
+                seen = counts.total()
+                for bad in ("{", '{"rows": [{}]}', json.dumps({"rows": [ROW] * 1000})):
+                    ask(address, body=bad)
+                until(lambda seen=seen: counts.total() > seen + 3000, 60)
+            after = memory_mb()
+        assert {status for status, _ in counts} == {200}
+    assert after - before < 10, f"{before:.1f} MB grew to {after:.1f} MB"
 
 
 def _workers(project: Path) -> list[int]:

@@ -30,6 +30,7 @@ from perron.cli import (
     ship,
     token,
     trace,
+    tune,
 )
 
 __all__ = ["app"]
@@ -80,6 +81,7 @@ app.add_typer(deploy.app, name="deploy", rich_help_panel="API and serving")
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.command("schedule", rich_help_panel="API and serving")(schedule.schedule)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
+app.add_typer(tune.app, name="tune", rich_help_panel="API and serving")
 app.command("client", rich_help_panel="API and serving")(client.client)
 app.command("monitor", rich_help_panel="Watch")(monitor.monitor)
 app.add_typer(alerts.app, name="alerts", rich_help_panel="Watch")

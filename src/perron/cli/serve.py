@@ -30,6 +30,12 @@ def serve(
     queue_rows: Annotated[
         int, typer.Option(help="How many rows may wait; more are refused with 429 and Retry-After.", min=1)
     ] = 20_000,
+    cache: Annotated[
+        int,
+        typer.Option(
+            help="How many requests are remembered, so that equal ones are answered without the model.", min=0
+        ),
+    ] = 0,
     model: Annotated[
         list[str] | None, typer.Option(help="A model to serve, the default first; may be repeated. [default: all]")
     ] = None,
@@ -102,6 +108,7 @@ def serve(
     set_up_logging("json" if log_format == "json" else "text", log_level, access_log)
     settings = Settings(
         project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
+        cache_requests=cache,
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
         windows=project.folder / ".perron" / "windows" if not no_windows else None,

@@ -15,6 +15,7 @@ from perron.errors import DeclarationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from perron.bundle import Bundle
     from perron.deployments import ProjectMemory
     from perron.plan import Plan
     from perron.project import Project
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Grouped",
+    "bundle_of",
     "demand_known",
     "described",
     "error_line",
@@ -38,6 +40,7 @@ __all__ = [
     "show",
     "the_model",
     "webhook_secret",
+    "whole_numbers",
     "write_file",
 ]
 
@@ -186,6 +189,36 @@ def the_model(project: "Project", model: str | None) -> str:
             else "There is no model yet; `perron run` makes one."
         )
     return names[0]
+
+
+def bundle_of(start: Path, model: str | None, version: str) -> "tuple[Project, Bundle]":
+    """The project around a folder, and the bundle of one of its versions.
+
+    Raises:
+        NotFound: there is no such version, or no such model.
+        BundleError: it is damaged.
+    """
+    from perron.bundle import load
+
+    project = open_project(start)
+    row = project.ledger.get_version(the_model(project, model), version)
+    return project, load(project.ledger.bundle_path(row), row["bundle"])
+
+
+def whole_numbers(option: str, text: str, most: int) -> list[int]:
+    """The numbers of an option such as 1,32,256: each from 1 to the most, in the order given.
+
+    Raises:
+        PerronError: it is something else.
+    """
+    from perron.errors import PerronError
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) < 10 and 1 <= int(word) <= most for word in words):
+        raise PerronError(
+            f"--{option} takes numbers from 1 to {most}, parted by commas, such as 1,32; got {text[:80]!r}."
+        )
+    return [int(word) for word in words]
 
 
 def memory_of(

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,7 @@ class Settings:
     `on_log_failure`: what happens when the log can't be written (a full disk): `refuse` with 503, or `answer`
     all the same, with a header, a count and a log line that say so.
     `batches`: what is done for asynchronous batches; None where there are none.
+    `cache_requests`: how many answered requests each version remembers, to answer equal ones without its graph; 0: none.
     `windows`: the folder of the live windows that monitoring reads; None keeps none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
@@ -70,6 +72,7 @@ class Settings:
     sync: bool = False
     queue_rows: int = 20_000
     on_log_failure: OnLogFailure = "refuse"
+    cache_requests: int = 0
     windows: Path | None = None
     cors_origins: tuple[str, ...] = ()
     anonymous_admin: bool = True
@@ -117,11 +120,16 @@ class Service:
             settings.queue_rows,
             settings.on_log_failure,
             settings.windows,
+            settings.cache_requests,
+            max(1, len(os.sched_getaffinity(0)) // settings.workers),
         )
         self.registry.gauge(
             "perron_queue_rows", "Rows that wait to be predicted.", lambda: [({}, self.models.waiting_rows)]
         )
         self.registry.gauge("perron_model_info", "The versions that answer, by route.", self._info)
+        self.registry.gauge(
+            "perron_predict_threads", "Threads that a request of many rows is parted among.", self._threads
+        )
         self.batches = Batches(self, settings.batches) if settings.batches is not None else None
         self.registry.gauge(
             "perron_drift", "Distance of this hour's traffic from the training.", lambda: self._drifts(0)
@@ -154,6 +162,12 @@ class Service:
             ({"model": model.name, "version": str(endpoint.version), "route": endpoint.route}, 1.0)
             for model in self.models.by_name.values()
             for endpoint in model.endpoints
+        ]
+
+    def _threads(self) -> list[tuple[dict[str, str], float]]:
+        return [
+            ({"model": model, "version": str(version)}, float(threads))
+            for (model, version), threads in self.models.threads.items()
         ]
 
     async def start(self) -> None:
@@ -190,6 +204,7 @@ class Service:
     async def _follow(self) -> None:
         failed, rotated = "", self._rotation_asked()
         while True:
+            await self.models.measure()
             await asyncio.sleep(FOLLOW_EVERY_S)
             asked = self._rotation_asked()
             self.models.rotate(0.0 if asked != rotated else ROTATE_EVERY_S)
@@ -271,7 +286,10 @@ class Service:
             model = self.models.default
             if model is None:
                 return problem(503, "No model is loaded.")
-        rows = (endpoint or model.default).decode(body)
+        asked = endpoint or model.default
+        if asked.batcher.is_full and (endpoint is not None or model.router.is_plain):
+            return self.failure(asked.batcher.busy())
+        rows = asked.decode(body)
         if isinstance(rows, Rejection):
             return self.failure(BrokenContract(rows))
         try:

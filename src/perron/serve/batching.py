@@ -19,6 +19,8 @@ import msgspec
 from perron.bundle import Bundle
 from perron.errors import DataError, LedgerError, PerronError
 from perron.predictions import PredictionLog, line
+from perron.serve.cache import Cache, Kept
+from perron.serve.lanes import Lanes
 from perron.serve.metrics import Numbers
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ __all__ = ["LONGEST_RETRY_S", "NEVER", "Batcher", "Busy", "TooLate", "Waiting"]
 
 MAX_BATCH_ROWS = 256
 IN_LOOP_ROWS = 256  # more are run on a thread, so that health checks and small requests go on
+FULL_ROWS = 256  # so near to the queue's end it counts as full, or a tenth of it where that is less
 LONGEST_RETRY_S = 30
 TELL_EVERY_S = 10.0
 OnLogFailure = Literal["refuse", "answer"]
@@ -107,7 +110,10 @@ class Batcher:
         queue_rows: int,
         on_log_failure: OnLogFailure,
         in_background: bool = False,
+        cache: Cache | None = None,
     ) -> None:
+        self._cache = cache
+        self.lanes: Lanes | None = None  # how large requests are parted, once that was measured
         self._answers_unlogged = on_log_failure == "answer"
         self.is_unlogged = False
         self.collector: Collector | None = None  # keeps the live window of what is answered
@@ -115,6 +121,7 @@ class Batcher:
         self._bundle, self._version, self._log, self._numbers = bundle, version, log, numbers
         self._history = bundle.history
         self._sync, self._queue_rows, self._in_background = sync, queue_rows, in_background
+        self._full_rows = queue_rows - min(FULL_ROWS, queue_rows // 10)
         self._waiting: list[Waiting] = []
         self._waiting_rows = 0
         self._threads = 0
@@ -128,6 +135,16 @@ class Batcher:
     @property
     def waiting_rows(self) -> int:
         return self._waiting_rows
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a request would hardly find a place: told before its rows are decoded, which costs more than to refuse it."""
+        return 0 < self._waiting_rows >= self._full_rows
+
+    def busy(self) -> Busy:
+        """The refusal, with when to come again at the present speed."""
+        wait = ceil(self._waiting_rows / self._rows_per_s)
+        return Busy(self._waiting_rows, min(max(wait, 1), LONGEST_RETRY_S))
 
     @property
     def is_syncing(self) -> bool:
@@ -149,8 +166,7 @@ class Batcher:
             Busy: too much waits already.
         """
         if self._waiting_rows and self._waiting_rows + len(rows) > self._queue_rows:
-            wait = ceil(self._waiting_rows / self._rows_per_s)
-            raise Busy(self._waiting_rows, min(max(wait, 1), LONGEST_RETRY_S))
+            raise self.busy()
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append(Waiting(rows, body, way, deadline, future))
         self._waiting_rows += len(rows)
@@ -217,7 +233,11 @@ class Batcher:
 
     def _run(self, rows: Sequence[tuple[Any, ...]]) -> _Outputs:
         started = time.perf_counter()
-        values, probabilities = self._bundle.run(self._bundle.packer(rows))
+        feed = self._bundle.packer(rows)
+        if self.lanes is not None and len(rows) > IN_LOOP_ROWS:
+            values, probabilities = self.lanes.run(self._bundle, feed)
+        else:
+            values, probabilities = self._bundle.run(feed)
         self._numbers.compute_s += time.perf_counter() - started
         if self._history is not None:  # what rows that come later look back on, whatever becomes of the answer
             self._history.observe(rows)
@@ -246,7 +266,17 @@ class Batcher:
             self._numbers.errors += 1
             raise
         self._numbers.batch(1, len(rows))
+        if self._cache is not None:
+            self._cache.keep(body, Kept(rows, outputs.values, outputs.shares))
         return reply
+
+    def answer_kept(self, kept: Kept, body: bytes, way: bytes) -> "asyncio.Future[Any]":
+        """The reply to a body that was answered before: as of `submit`, without a run of the graph."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._numbers.cache_hits += 1
+        outputs = _Outputs(kept.values, kept.shares, [])
+        self._answer([Waiting(kept.rows, body, way, NEVER, future)], outputs, len(kept.rows))
+        return future
 
     @property
     def answers_alone(self) -> bool:
@@ -265,6 +295,8 @@ class Batcher:
             self._numbers.batch(len(answered), rows)
             if self.collector is not None:
                 self._collect(self.collector, batch, outputs)
+            if self._cache is not None:
+                self._keep(self._cache, batch, outputs)
         if self._sync:
             self._unsynced.extend(answered)
             if not self._is_syncing:
@@ -282,6 +314,17 @@ class Batcher:
             if not bad or not any(start <= place < end for place in bad):
                 shares = None if outputs.shares is None else outputs.shares[start:end]
                 collector.add(item.rows, outputs.values[start:end], shares)
+            start = end
+
+    @staticmethod
+    def _keep(cache: Cache, batch: list[Waiting], outputs: _Outputs) -> None:
+        """Remembers what was answered; not requests that hold a row with no finite answer."""
+        start = 0
+        for item in batch:
+            end = start + len(item.rows)
+            if not any(start <= place < end for place in outputs.bad):
+                shares = None if outputs.shares is None else outputs.shares[start:end]
+                cache.keep(item.body, Kept(item.rows, outputs.values[start:end], shares))
             start = end
 
     def _write(self, lines: bytes, rows: int) -> None:

@@ -52,7 +52,9 @@ class _Http:
         # Requests whose body is still coming, and since when. One sweep a second looks after all of them:
         # a timer for each would cost every request more than its checks do.
         self._reading: dict[asyncio.Task[Any], float] = {}
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+        # Kept, since asking for the running loop asks the kernel for the process's id: 3 of 50 µs per request.
+        self._loop = asyncio.get_running_loop()
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
         self._under_way += 1
@@ -76,18 +78,17 @@ class _Http:
     def stop_reading(self) -> None:
         """Gives bodies that are still coming a moment, then gives them up: a server that stops waits for no stalled client."""
         self._sweeper.cancel()
-        asyncio.get_running_loop().call_later(BODY_GRACE_S, self._give_up)
+        self._loop.call_later(BODY_GRACE_S, self._give_up)
 
     def _give_up(self) -> None:
         for task in list(self._reading):
             task.cancel()
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         for task, since in list(self._reading.items()):
-            if loop.time() - since > self._service.settings.body_timeout_s:
+            if self._loop.time() - since > self._service.settings.body_timeout_s:
                 task.cancel()
-        self._sweeper = loop.call_later(SWEEP_S, self._sweep)
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     async def _answer(self, scope: Any, protocol: Any, extra: tuple[tuple[str, str], ...] = ()) -> int:
         """Answers, and tells with which status; 499 where the client went away."""
@@ -152,10 +153,9 @@ class _Http:
         length = headers.get("content-length")
         if length is not None and (not (length.isascii() and length.isdigit()) or int(length) > limit):
             return self._service.refuse_size(limit)
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
-        self._reading[task] = loop.time()
+        self._reading[task] = self._loop.time()
         try:
             body: bytes | None = await protocol() if length is not None else await _read_chunked(protocol, limit)
         except asyncio.CancelledError:

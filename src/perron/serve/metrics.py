@@ -60,10 +60,10 @@ class Histogram:
 class Numbers:
     """What one version of a model did on one route."""
 
-    __slots__ = ("batch_rows", "compute_s", "errors", "last", "latency", "requests", "rows", "unlogged")
+    __slots__ = ("batch_rows", "cache_hits", "compute_s", "errors", "last", "latency", "requests", "rows", "unlogged")
 
     def __init__(self) -> None:
-        self.requests = self.rows = self.errors = self.unlogged = 0
+        self.requests = self.rows = self.errors = self.unlogged = self.cache_hits = 0
         self.compute_s = self.last = 0.0  # time in the graph; when it was last asked, since 1970
         self.latency = Histogram(LATENCY_BOUNDS)
         self.batch_rows = Histogram(BATCH_BOUNDS)
@@ -79,11 +79,11 @@ class Numbers:
         return [
             self.requests, self.rows, self.errors, self.unlogged,
             self.latency.counts, self.latency.total, self.batch_rows.counts, self.batch_rows.total,
-            self.compute_s, self.last,
+            self.compute_s, self.last, self.cache_hits,
         ]  # fmt: skip
 
     def merge(self, dumped: "list[object]") -> None:
-        requests, rows, errors, unlogged, latency, latency_total, batches, batches_total, compute_s, last = dumped
+        requests, rows, errors, unlogged, latency, latency_total, batches, batches_total, compute_s, last, hits = dumped
         self.requests += requests  # type: ignore[operator]
         self.rows += rows  # type: ignore[operator]
         self.errors += errors  # type: ignore[operator]
@@ -92,6 +92,7 @@ class Numbers:
         self.batch_rows.merge(batches, batches_total)  # type: ignore[arg-type]
         self.compute_s += compute_s  # type: ignore[operator]
         self.last = max(self.last, last)  # type: ignore[call-overload]
+        self.cache_hits += hits  # type: ignore[operator]
 
 
 class Registry(Collector):
@@ -184,6 +185,7 @@ class Registry(Collector):
             "requests": CounterMetricFamily("perron_requests", "Prediction requests that were answered.", labels=LABELS),
             "rows": CounterMetricFamily("perron_predictions", "Rows that were predicted.", labels=LABELS),
             "unlogged": CounterMetricFamily("perron_predictions_unlogged", "Rows that were answered though the log failed.", labels=LABELS),
+            "cache_hits": CounterMetricFamily("perron_cache_hits", "Requests that were answered without the model, as equal ones before.", labels=LABELS),
             "errors": CounterMetricFamily("perron_prediction_errors", "Requests that a model could not answer.", labels=LABELS),
         }  # fmt: skip
         latency = HistogramMetricFamily(

@@ -21,12 +21,15 @@ import msgspec
 from perron.bundle import Bundle, GraphBundle, load
 from perron.check.columns import ColumnCheck
 from perron.check.request import Decoder, Rejection
+from perron.contract import Role
 from perron.errors import NotFound, PerronError, nearest
 from perron.history import journal_path
 from perron.plan import ModelPlan, Plan, VersionPlan
 from perron.predictions import PredictionLog
 from perron.predictions.mask import Mask, mask_of
 from perron.serve.batching import NEVER, Batcher, OnLogFailure
+from perron.serve.cache import Cache
+from perron.serve.lanes import Lanes, measure
 from perron.serve.metrics import Histogram, Numbers, Registry
 from perron.serve.routing import Router
 
@@ -64,10 +67,13 @@ class Endpoint:
         queue_rows: int,
         on_log_failure: OnLogFailure,
         in_background: bool = False,
+        cache: Cache | None = None,
     ) -> None:
+        self.cache = cache
         self.bundle, self.version, self.route, self.numbers = bundle, version, route, numbers
         self.max_rows = max_rows
-        self.decode = self._make_decoder(max_rows)
+        self._decode = self._make_decoder(max_rows)
+        self.decode = self._decode if cache is None else self._recall
         self._mask = mask
         self.way = json.dumps(route)[1:-1].encode()
         header = {
@@ -86,8 +92,13 @@ class Endpoint:
     def _make_batcher(self, sync: bool, queue_rows: int, on_log_failure: OnLogFailure, in_background: bool) -> Batcher:
         return Batcher(
             self.bundle, self.version, self._log, self.numbers,
-            sync=sync, queue_rows=queue_rows, on_log_failure=on_log_failure, in_background=in_background,
+            sync=sync, queue_rows=queue_rows, on_log_failure=on_log_failure, in_background=in_background, cache=self.cache,
         )  # fmt: skip
+
+    def _recall(self, body: bytes) -> Any:
+        """As the decoder gives; of a body that was answered before, without decoding it again."""
+        kept = self.cache.get(body) if self.cache is not None else None
+        return self._decode(body) if kept is None else kept.rows
 
     async def answer(
         self, rows: Any, body: bytes, way: bytes, deadline: float = NEVER, *, is_alone: bool = False
@@ -100,6 +111,10 @@ class Endpoint:
             Busy: too much waits. TooLate: the deadline passed.
         """
         batcher = self.batcher
+        if self.cache is not None:
+            kept = self.cache.get(body)
+            if kept is not None:
+                return await batcher.answer_kept(kept, body, way)
         if self._mask is not None:
             body = self._mask.body(rows)
         if is_alone and batcher.answers_alone:
@@ -231,6 +246,8 @@ class Models:
         windows: the folder of live windows; None keeps none.
         secret: gives the key of the digests of sensitive values.
         limits: `max_rows`, `sync`, `queue_rows`, for each endpoint.
+        cache_requests: how many answered requests each endpoint remembers; 0: none.
+        cores: that this process may count on.
     """
 
     registry: Registry
@@ -241,6 +258,8 @@ class Models:
     queue_rows: int
     on_log_failure: OnLogFailure
     windows: Path | None = None
+    cache_requests: int = 0
+    cores: int = 1
     by_name: dict[str, Model] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     default: Model | None = None
@@ -250,6 +269,8 @@ class Models:
     _warm: dict[tuple[str, int], Bundle] = field(default_factory=dict)
     # Its own thread: a load must not wait behind large predictions, nor they behind it.
     _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "perron-load"))
+    _lanes: dict[str, Lanes | None] = field(default_factory=dict)  # by the bundle's digest, once measured
+    _pool: ThreadPoolExecutor | None = None
 
     def get(self, name: str | None = None) -> Model:
         """The model of that name, or the first.
@@ -371,22 +392,72 @@ class Models:
             logger.info("%s", made.words)
 
     def _endpoint(self, bundle: Bundle, version: int, route: str, in_background: bool) -> Endpoint:
-        kind = Endpoint
+        kind, cache = Endpoint, None
         if isinstance(bundle, GraphBundle):
             from perron.serve.tensors import TensorEndpoint  # not at the top: it extends what is here
 
             kind = TensorEndpoint
+        elif self.cache_requests and not in_background:
+            cache = self._cache(bundle)
         made = kind(
             bundle, version, route, self.registry.of(bundle.name, version, route),
             log_folder=self.log_folder, mask=mask_of(bundle.schema, bundle.manifest, self.secret), max_rows=self.max_rows, sync=self.sync and not in_background,
             on_log_failure=self.on_log_failure,
-            queue_rows=SHADOW_QUEUE_ROWS if in_background else self.queue_rows, in_background=in_background,
+            queue_rows=SHADOW_QUEUE_ROWS if in_background else self.queue_rows, in_background=in_background, cache=cache,
         )  # fmt: skip
+        made.batcher.lanes = self._lanes.get(bundle.digest)
         if self.windows is not None and not isinstance(bundle, GraphBundle):
             from perron.serve.collect import Collector  # not at the top: it isn't needed to answer
 
             made.batcher.collector = Collector(self.windows, bundle, version, route)
         return made
+
+    def _cache(self, bundle: Bundle) -> Cache | None:
+        """A cache for a bundle's answers, where equal requests have equal answers and may be remembered."""
+        why = None
+        if bundle.history is not None:
+            why = "its answers depend on what came before"
+        elif any(Role.SENSITIVE in known.roles for known in bundle.schema.request):
+            why = "its rows are sensitive, and nothing of them is kept but what the log may keep"
+        if why is not None:
+            logger.warning("the cache leaves %s aside: %s", bundle.name, why)
+            return None
+        return Cache(self.cache_requests)
+
+    async def measure(self) -> None:
+        """Finds out for each bundle how its large requests are answered soonest, on a thread, while serving goes on."""
+        for endpoint in self._of_rows():
+            bundle = endpoint.bundle
+            if bundle.digest not in self._lanes and self.cores < 2:
+                self._lanes[bundle.digest] = None
+            if bundle.digest not in self._lanes:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(self.cores - 1, "perron-lane")
+                rows = endpoint.decode(json.dumps(bundle.sample).encode())
+                assert not isinstance(rows, Rejection)  # it answered it when it was warmed
+                try:
+                    found = await asyncio.get_running_loop().run_in_executor(
+                        self._loader, measure, bundle, rows, self.cores, self._pool
+                    )
+                except Exception:
+                    logger.exception("%s can't be measured; it is served on one thread", bundle.name)
+                    found = None
+                self._lanes[bundle.digest] = found
+            endpoint.batcher.lanes = self._lanes[bundle.digest]
+
+    def _of_rows(self) -> list[Endpoint]:
+        """The endpoints of bundles with a contract; tensors run together, whatever their size."""
+        found = [endpoint for model in self.by_name.values() for endpoint in model.endpoints]
+        return [endpoint for endpoint in found if not isinstance(endpoint.bundle, GraphBundle)]
+
+    @property
+    def threads(self) -> dict[tuple[str, int], int]:
+        """Among how many threads a request of many rows is parted, by model and version; those that were measured."""
+        return {
+            (e.bundle.name, e.version): e.batcher.lanes.parts if e.batcher.lanes is not None else 1
+            for e in self._of_rows()
+            if e.bundle.digest in self._lanes
+        }
 
     @property
     def collectors(self) -> "list[Collector]":
@@ -431,6 +502,8 @@ class Models:
         for endpoint in [*self._retired, *(e for model in self.by_name.values() for e in model.endpoints)]:
             endpoint.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
 
 
 def _first(endpoints: Iterable[Endpoint], version: int) -> Endpoint | None:
