@@ -230,6 +230,8 @@ class Recorded:
             prediction["probabilities"] = self.probabilities
         if self.trace is not None:
             prediction["trace"] = self.trace
+        if "clock" in self.header:  # its time is that of a replay
+            prediction["clock"] = self.header["clock"]
         return {
             "prediction": prediction,
             "model": {"name": self.header["model"], "version": self.header["version"], "bundle": self.header["bundle"]},
