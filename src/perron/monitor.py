@@ -447,18 +447,17 @@ def find_change(stream: Sequence[tuple[float, bool]], *, is_class: bool) -> tupl
     }
     if is_class:
         detectors["DDM"] = binary.DDM()
-    last: dict[str, int] = {}
+    detected: set[str] = set()
     for place, value in enumerate(scaled.tolist()):
         for name, detector in detectors.items():
             detector.update(bool(errors[place] > 0) if name == "DDM" else value)
             if detector.drift_detected:
-                last.setdefault(name, place)
-    if len(last) < 2:
+                detected.add(name)
+    if len(detected) < 2:
         return None
-    place = min(last.values())
-    begun = _change_point(scaled[: place + 1])
+    begun = _change_point(scaled)  # of all: the detectors' own places lie after it, or, of the touchier one, before
     before, after = float(errors[:begun].mean()), float(errors[begun:].mean())
-    return begun, sorted(last), before, after
+    return begun, sorted(detected), before, after
 
 
 def _change_point(errors: Any) -> int:

@@ -273,7 +273,7 @@ def rebuild(
         write_atomically(
             place / f"{_hour_text(key.hour)}-{DAY if every == 'day' else REBUILT}.sketch", sketch.to_bytes()
         )
-        if every == "hour":
+        if every == "hour" and since is None and until is None:
             (place / f"{_hour_text(key.hour.replace(hour=0))}-{DAY}.sketch").unlink(missing_ok=True)
     return len(writers)
 
