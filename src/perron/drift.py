@@ -254,21 +254,27 @@ def _fits(before: ColumnSketch, now: ColumnSketch, factor: float) -> float:
 
 
 def _outside(before: ColumnSketch, now: ColumnSketch) -> tuple[float, float, str] | None:
-    """The share of the window beyond the reference's extremes, and the chance of that by the rule of succession."""
+    """The share of the window beyond the reference's extremes, and the chance of that where nothing moved."""
     if before.low is None or before.high is None or now.low is None or now.high is None:
         return None
     below = float(now.quantile_sketch.ranks([before.low], inclusive=False)[0])
     above = 1.0 - float(now.quantile_sketch.ranks([before.high])[0])
     share, m = below + above, now.quantile_sketch.n
-    expected = 2.0 / (before.quantile_sketch.n + 1)
     if share <= 0:
         return None
-    z = (share - expected) / math.sqrt(max(expected * (1 - expected) / m, 1e-12))
     detail = (
         f"{_percent(share)} lie outside the range of training ({show_number(before.low)} to {show_number(before.high)}): "
         f"now {show_number(now.low)} to {show_number(now.high)}."
     )
-    return share, 0.5 * math.erfc(z / math.sqrt(2)), detail
+    return share, _beyond(round(share * m), before.quantile_sketch.n, m, 2), detail
+
+
+def _beyond(k: int, n: int, m: int, gaps: Literal[1, 2]) -> float:
+    """The chance that k or more of m values fall in given gaps, one or two, of the n + 1 that n values of the same
+    distribution leave between and beside them, whatever the distribution (S. S. Wilks, 1942; exact where no two are equal,
+    else less)."""
+    one = math.exp(math.lgamma(m - k + n + 1) - math.lgamma(m - k + 1) - math.lgamma(m + n + 1) + math.lgamma(m + 1))
+    return min(1.0, one if gaps == 1 else one * (1 + k * n / (m - k + n)))
 
 
 # ------------------------------------------------------------------ texts, categories, truth values
@@ -306,14 +312,14 @@ def _values(before: ColumnSketch, now: ColumnSketch, limits: Limits) -> list[_Mo
         fresh = [(value, count) for value, count in now.top.most(now.top.size) if value not in known]
         share = sum(count for _, count in fresh) / m
         if fresh:
-            expected = 1.0 / (n + 1)
+            expected = ((before.top.counts == 1).sum() + 1.0) / (n + 1)
             z = (share - expected) / math.sqrt(max(expected * (1 - expected) / m, 1e-12))
+            # Of few rows the normal approximation sees too little chance: one rare value would be an alarm.
+            p_new = max(0.5 * math.erfc(z / math.sqrt(2)), _beyond(round(share * m), n, m, 1))
             more = f" and {len(fresh) - 5} more" if len(fresh) > 5 else ""
             names = ", ".join(repr(value) for value, _ in fresh[:5])
             detail = f"Values that training never saw, {_percent(share)} of the rows: {names}{more}."
-            new = Drift(
-                now.name, "new_values", share, 0.5 * math.erfc(z / math.sqrt(2)), _severity(share, 0.05, 0.2), detail
-            )
+            new = Drift(now.name, "new_values", share, p_new, _severity(share, 0.05, 0.2), detail)
             # Of a column with rare values some are always new: only where the reference saw nearly all there are.
             found.append(_Move(new, share >= limits.new_values + _unseen(before)))
     return found

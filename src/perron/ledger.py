@@ -18,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from perron import clock
 from perron.errors import DataError, LedgerError, MissingPackage, NotFound, nearest
 
 __all__ = ["BY_GATES", "CHAMPION", "Ledger", "is_automatic", "now"]
@@ -151,6 +152,11 @@ FORMAT = len(MIGRATIONS)
 def now() -> str:
     """The time in UTC, to the millisecond: `2026-11-23T22:25:00.123Z`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _known_at() -> str:
+    """When an outcome is known: now, which is the replay's time in a replay."""
+    return clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def is_automatic(event: Mapping[str, Any]) -> bool:
@@ -597,7 +603,9 @@ class Ledger:
     def add_outcome(self, prediction: str, value: Any) -> None:
         """Records what really happened; a later outcome of the same prediction corrects an earlier one."""
         with self.transaction() as connection:
-            connection.execute(outcomes.insert().values(prediction=prediction, value=json.dumps(value), time=now()))
+            connection.execute(
+                outcomes.insert().values(prediction=prediction, value=json.dumps(value), time=_known_at())
+            )
 
     def outcomes_after(self, last: int, since: str, limit: int) -> list[dict[str, Any]]:
         """Outcomes (`id`, `prediction`, `value`, `time`) recorded after the one numbered `last` and after that time, oldest first."""
@@ -628,7 +636,7 @@ class Ledger:
     def add_outcomes(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Records several outcomes (prediction, value) in order, in one transaction: all of them or none."""
         pairs = values.items() if isinstance(values, Mapping) else values
-        rows = [{"prediction": name, "value": json.dumps(value), "time": now()} for name, value in pairs]
+        rows = [{"prediction": name, "value": json.dumps(value), "time": _known_at()} for name, value in pairs]
         if rows:
             with self.transaction() as connection:
                 connection.execute(outcomes.insert(), rows)

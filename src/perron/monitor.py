@@ -27,12 +27,12 @@ from perron.predictions import iterate
 from perron.project import Project
 from perron.sketch import TableSketch
 from perron.tensors import NULL_TEXT, raw_dtype
-from perron.windows import CONFIDENCE, PREDICTION, Key, merged, read_windows, rebuild
+from perron.windows import CONFIDENCE, PREDICTION, Key, merged, read_windows, rebuild, sketch_target
 
 __all__ = ["Finding", "FindingKind", "Look", "Monitor", "WindowView", "find_change", "hold_to_training", "look"]
 
 FindingKind = Literal[
-    "drift", "prediction_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "traffic", "no_reference",
+    "drift", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "traffic", "no_reference",
 ]  # fmt: skip
 Severity = Literal["low", "medium", "high"]
 Every = Literal["hour", "day", "all"]
@@ -263,6 +263,7 @@ class Monitor:
         findings = [
             *self._no_reference(),
             *self._drift_findings(windows),
+            *self._target_findings(windows, last),
             *self._performance_findings(periods),
             *self._estimate_findings(estimates),
             *self._concept_findings(first),
@@ -324,6 +325,24 @@ class Monitor:
                 )
             )  # fmt: skip
         return found
+
+    def _target_findings(self, windows: Sequence[WindowView], until: str) -> list[Finding]:
+        """Whether the outcomes of the newest period are distributed as the target was in training."""
+        target = self.bundle.schema.target
+        if self.sketch is None or target is None or target.name not in self.sketch.columns or not windows:
+            return []
+        start = windows[-1].start
+        values = self.performance.outcomes(self.model, self.version, since=_day(start), until=until)
+        if not values:
+            return []
+        window = sketch_target(self.bundle.schema, values)
+        return [
+            Finding(
+                "target_drift", drift.column, drift.severity, f"Of {len(values)} outcomes: {drift.detail}", drift.effect,
+                self.limits.effect, _text(start), self.model, self.version, "", drift,
+            )
+            for drift in find_drift(self.sketch, window, self.limits)
+        ]  # fmt: skip
 
     # -- performance
 
@@ -453,18 +472,17 @@ def find_change(stream: Sequence[tuple[float, bool]], *, is_class: bool) -> tupl
     }
     if is_class:
         detectors["DDM"] = binary.DDM()
-    last: dict[str, int] = {}
+    detected: set[str] = set()
     for place, value in enumerate(scaled.tolist()):
         for name, detector in detectors.items():
             detector.update(bool(errors[place] > 0) if name == "DDM" else value)
             if detector.drift_detected:
-                last.setdefault(name, place)
-    if len(last) < 2:
+                detected.add(name)
+    if len(detected) < 2:
         return None
-    place = min(last.values())
-    begun = _change_point(scaled[: place + 1])
+    begun = _change_point(scaled)  # of all: the detectors' own places lie after it, or, of the touchier one, before
     before, after = float(errors[:begun].mean()), float(errors[begun:].mean())
-    return begun, sorted(last), before, after
+    return begun, sorted(detected), before, after
 
 
 def _change_point(errors: Any) -> int:

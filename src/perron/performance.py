@@ -265,6 +265,17 @@ class Performance:
             ).fetchall()
         return [(time, absolute, bool(right)) for time, absolute, right in reversed(rows)]
 
+    def outcomes(
+        self, model: str, version: int, *, since: str = "", until: str = "9999", limit: int = 200_000
+    ) -> list[Any]:
+        """The newest outcomes, of predictions made on the days from `since` to before `until`."""
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT outcome FROM joined WHERE model = ? AND version = ? AND day >= ? AND day < ? ORDER BY time DESC LIMIT ?",
+                (model, version, since, until, limit),
+            ).fetchall()
+        return [json.loads(row[0]) for row in rows]
+
     def forget(self, predictions: Sequence[str]) -> None:
         """Takes back the outcomes of predictions that were deleted."""
         with self._open(writes=True) as database:

@@ -1,7 +1,7 @@
 """A fitted model and its rows in; what monitoring holds the live traffic to out: sketches, and estimators of performance.
 
-The sketch has the features of all rows, and the predictions of the test rows, which the model never
-saw. So no row of the training data is needed in production.
+The sketch has the features and the target of all rows, and the predictions of the test rows, which the
+model never saw. So no row of the training data is needed in production.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from perron.estimate import fit_calibration
 from perron.export import export_graph
 from perron.sketch import TableSketch
 from perron.train import Fitted, target_of
-from perron.windows import columns_of, empty_sketch
+from perron.windows import columns_of, empty_sketch, sketch_target
 
 __all__ = ["Reference", "make_reference"]
 
@@ -61,7 +61,8 @@ def make_reference(fitted: Fitted, train_rows: pa.Table, test_rows: pa.Table, se
             None if confidence is None else confidence.tolist(),
         )
     )
-    for name, column in answers.columns.items():
+    truths = np.concatenate([target_of(schema, rows) for rows in (train_rows, test_rows)])
+    for name, column in (answers.columns | sketch_target(schema, truths.tolist()).columns).items():
         features.columns.setdefault(name, column)
     if test_rows.num_rows < FEWEST_ROWS:
         return Reference(features, {}, None)

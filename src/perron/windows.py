@@ -12,10 +12,10 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -30,12 +30,13 @@ from perron.tensors import NULL_TEXT, RowPacker
 
 __all__ = [
     "CONFIDENCE", "PREDICTION", "Key", "WindowWriter", "columns_of", "empty_sketch", "merged", "read_windows", "rebuild",
+    "sketch_target",
 ]  # fmt: skip
 
 PREDICTION, CONFIDENCE = "prediction", "confidence"
 HOUR_S = 3600
 NAME = re.compile(r"(?P<hour>\d{4}-\d{2}-\d{2}T\d{2})-(?P<writer>[\w-]+)\.sketch")
-REBUILT = "rebuilt"
+REBUILT, DAY = "rebuilt", "rebuilt-day"
 CHUNK_ROWS = 10_000
 _KINDS: dict[Kind, SketchKind] = {
     "float": "number", "int": "number", "bool": "bool", "text": "text", "category": "text", "date": "time", "datetime": "time",
@@ -97,6 +98,21 @@ def columns_of(
     if confidence is not None:
         columns[_free(CONFIDENCE, schema)] = np.array(confidence, np.float64)
     return columns
+
+
+def sketch_target(schema: Schema, values: Sequence[Any]) -> TableSketch:
+    """The sketch of a target's values alone: of the training rows, or of outcomes."""
+    target = schema.target
+    assert target is not None
+    is_number = target.kind in ("float", "int")
+    made = TableSketch(
+        [target.name],
+        kinds={target.name: "number" if is_number else "text"},
+        sensitive=[target.name] if Role.SENSITIVE in target.roles else (),
+    )
+    column = np.array(values, np.float64) if is_number else np.array([_label(value) for value in values], object)
+    made.update_columns({target.name: column})
+    return made
 
 
 def _label(value: Any) -> str:
@@ -176,6 +192,7 @@ def read_windows(
     """The windows of a model by key, the parts of each merged, oldest first; a part that is damaged is left out."""
     found: dict[Key, TableSketch] = {}
     parts: dict[Key, list[Path]] = {}
+    days: set[Key] = set()  # of which one window holds all that the hours hold
     base = folder / quote(model, safe="")
     for path in sorted(base.glob("*/*/*.sketch")):
         named = NAME.fullmatch(path.name)
@@ -190,8 +207,14 @@ def read_windows(
         ):
             continue
         parts.setdefault(Key(model, int(number), way, hour), []).append(path)
+        if named["writer"] == DAY:
+            days.add(Key(model, int(number), way, hour))
     for key in sorted(parts, key=lambda one: (one.hour, one.version, one.route)):
-        paths = parts[key]
+        paths, day = parts[key], replace(key, hour=key.hour.replace(hour=0))
+        if day in days:
+            if key != day:
+                continue
+            paths = [path for path in paths if path.name.endswith(f"-{DAY}.sketch")]
         rebuilt = [path for path in paths if f"-{REBUILT}" in path.name]  # it holds all that the others hold
         for path in rebuilt or paths:
             try:
@@ -216,7 +239,16 @@ def merged(sketches: Sequence[TableSketch]) -> TableSketch:
     return made
 
 
-def rebuild(folder: Path, log_folder: Path, model: str, schemas: Mapping[int, tuple[Schema, bool]]) -> int:
+def rebuild(
+    folder: Path,
+    log_folder: Path,
+    model: str,
+    schemas: Mapping[int, tuple[Schema, bool]],
+    *,
+    every: Literal["hour", "day"] = "hour",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> int:
     """How many windows were made anew from the prediction log, in place of those that servers wrote.
 
     Args:
@@ -224,9 +256,13 @@ def rebuild(folder: Path, log_folder: Path, model: str, schemas: Mapping[int, tu
         log_folder: of the prediction log.
         model: its name.
         schemas: of its versions, each with whether it gives probabilities; of others nothing is made.
+        every: how long a window is. Those of whole days, for days that are over, are made and read faster.
+        since, until: only windows that begin then or later, and before; None: of the whole log.
     """
     writers: dict[Key, TableSketch] = {}
-    for (version, route, hour), batch in _batches(log_folder, model, schemas):
+    for (version, route, hour), batch in _batches(log_folder, model, schemas, every):
+        if (since is not None and hour < since) or (until is not None and hour >= until):
+            continue
         schema, has_confidence = schemas[version]
         key = Key(model, version, route, hour)
         target = schema.target
@@ -239,7 +275,11 @@ def rebuild(folder: Path, log_folder: Path, model: str, schemas: Mapping[int, tu
         writers[key].update_columns(columns_of(schema, feed, [value for _, value, _ in batch], confidence))
     for key, sketch in writers.items():
         place = _folder(folder, key.model, key.version, key.route)
-        write_atomically(place / f"{_hour_text(key.hour)}-{REBUILT}.sketch", sketch.to_bytes())
+        write_atomically(
+            place / f"{_hour_text(key.hour)}-{DAY if every == 'day' else REBUILT}.sketch", sketch.to_bytes()
+        )
+        if every == "hour" and since is None and until is None:
+            (place / f"{_hour_text(key.hour.replace(hour=0))}-{DAY}.sketch").unlink(missing_ok=True)
     return len(writers)
 
 
@@ -250,7 +290,7 @@ def _parsed(field: Any, value: Any) -> Any:
 
 
 def _batches(
-    log_folder: Path, model: str, schemas: Mapping[int, Any]
+    log_folder: Path, model: str, schemas: Mapping[int, Any], every: Literal["hour", "day"]
 ) -> Iterator[tuple[tuple[int, str, datetime], list[tuple[Mapping[str, Any], Any, float]]]]:
     waiting: dict[tuple[int, str, datetime], list[tuple[Mapping[str, Any], Any, float]]] = {}
     for recorded in iterate(log_folder):
@@ -258,6 +298,8 @@ def _batches(
         if recorded.header["model"] != model or version not in schemas:
             continue
         hour = datetime.fromisoformat(recorded.time).replace(minute=0, second=0, microsecond=0)
+        if every == "day":
+            hour = hour.replace(hour=0)
         key = (version, recorded.route, hour)
         share = max(recorded.probabilities.values()) if recorded.probabilities else float("nan")
         batch = waiting.setdefault(key, [])

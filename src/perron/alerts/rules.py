@@ -83,7 +83,7 @@ def default_rules(system: System) -> tuple[Rule, ...]:
     about_target = () if target is None else (target.name,)
     return (
         *gates,
-        Rule("performance", kinds=("performance", "concept"), severity="medium"),
+        Rule("performance", kinds=("performance", "concept", "target_drift"), severity="medium"),
         Rule("estimated performance", kinds=("estimate",), severity="medium", looks=3),
         Rule(
             f"predictions of {about_target[0]}" if about_target else "predictions",

@@ -11,6 +11,7 @@ from perron.cli import (
     data,
     demo,
     deploy,
+    drift,
     forget,
     init,
     label,
@@ -68,6 +69,7 @@ def _perron(
 app.command("demo", rich_help_panel="Begin")(demo.demo)
 app.command("init", rich_help_panel="Begin")(init.init)
 app.command("profile", rich_help_panel="Data, training, pipeline")(profile.profile)
+app.command("drift", rich_help_panel="Data, training, pipeline")(drift.drift)
 app.command("check", rich_help_panel="Data, training, pipeline")(check.check)
 app.add_typer(data.app, name="data", rich_help_panel="Data, training, pipeline")
 app.add_typer(label.app, name="label", rich_help_panel="Data, training, pipeline")

@@ -2,24 +2,45 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perron.cli import shared
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Tell = Callable[[str], None]
+    Steps = Callable[[str, str, float], None]
+
 __all__ = ["demo"]
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the project is written.")] = Path("perron-demo"),
+    what: Annotated[
+        str, typer.Argument(help="whole: the whole way; drift: how a model ages and is renewed.", metavar="[WHAT]")
+    ] = "whole",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where the project is written. [default: perron-demo, or perron-drift]", show_default=False),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Go on answering until Ctrl-C.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="For drift: the UCI bike sharing table by the hour. [default: simulated]", metavar="FILE"),
+    ] = None,
     as_json: shared.Json = False,
 ) -> None:
     """See the whole way on real data, in half a minute: a project, a run, a server, traffic and a receipt."""
     from perron.cli.progress import Progress
-    from perron.demonstration import demonstrate
+    from perron.errors import DeclarationError
 
+    shared.demand_known("what", what, ("whole", "drift"))
+    if what == "drift" and keep:
+        raise DeclarationError("--keep goes with the whole way alone; the replay's server ends with it.")
+    if what == "whole" and data is not None:
+        raise DeclarationError("--data goes with `perron demo drift`; the whole way has its own data.")
     shared.resume_collection()
     started = time.perf_counter()
 
@@ -27,7 +48,19 @@ def demo(
         if not as_json:
             shared.error_line(f"[{time.perf_counter() - started:5.1f} s] {stage}")
 
-    with Progress(quiet=as_json) as progress, demonstrate(folder, tell, progress) as done:
+    with Progress(quiet=as_json) as progress:
+        if what == "drift":
+            _drift(folder or Path("perron-drift"), data, tell, progress, as_json)
+        else:
+            _whole(folder or Path("perron-demo"), keep, tell, progress, as_json, started)
+
+
+def _whole(
+    folder: Path, keep: bool, tell: "Tell", progress: "Steps", as_json: bool, started: float
+) -> None:  # fmt: skip
+    from perron.demonstration import demonstrate
+
+    with demonstrate(folder, tell, progress) as done:
         if as_json:
             shared.print_json(done.to_json())
         else:
@@ -39,6 +72,50 @@ def demo(
                     time.sleep(3600)
             except KeyboardInterrupt:
                 shared.error_line("Stopped.")
+
+
+def _drift(folder: Path, data: Path | None, tell: "Tell", progress: "Steps", as_json: bool) -> None:
+    from perron.demand import age
+    from perron.pages.demand import render
+    from perron.store import write_atomically
+
+    done = age(folder, data, tell, progress).to_json()
+    picture = folder / "drift.html"
+    write_atomically(picture, render(done))
+    done["picture"] = str(picture)
+    if as_json:
+        shared.print_json(done)
+        return
+    print()
+    if not done["is_real"]:
+        print("A simulated demand series; --data FILE takes the UCI bike sharing table by the hour.\n")
+    shared.print_table(
+        ["month", "version", "error", "first model's", "drifted", "what became of it"],
+        [
+            [
+                month["month"], str(month["version"]), f"{month['error']:.1f}", f"{month['error_of_first']:.1f}",
+                ", ".join(dict.fromkeys(f["subject"] for f in month["findings"] if f["kind"].endswith("drift"))) or "nothing",
+                _became(month),
+            ]
+            for month in done["months"]
+        ],
+    )  # fmt: skip
+    print(f"\nExpected {done['expected']:.1f}; {done['error_before_retraining']:.1f} until the retraining", end="")
+    if done["retrained_after"] is None:
+        print(": none was accepted.")
+    else:
+        print(
+            f" after {done['retrained_after']}; then {done['error_after_retraining']:.1f}, "
+            f"where the first model would have had {done['error_had_it_stayed']:.1f}."
+        )
+    print(f"The picture: {picture}")
+
+
+def _became(month: "dict[str, Any]") -> str:
+    made = month["retrained"]
+    if made is None:
+        return ""
+    return f"retrained: version {made['version']}" if made["registered"] else "retrained: refused by its gates"
 
 
 def _print(done, seconds: float) -> None:  # type: ignore[no-untyped-def]

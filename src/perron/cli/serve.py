@@ -52,6 +52,15 @@ def serve(
         bool,
         typer.Option("--no-windows", help="Keep no live windows; `perron monitor --rebuild` makes them of the log."),
     ] = False,
+    clock: Annotated[
+        Path | None,
+        typer.Option(
+            help="For replays: the file with the time that answers and outcomes are stamped with; keeps no live windows.",
+            envvar="PERRON_CLOCK",
+            show_envvar=False,
+            metavar="FILE",
+        ),
+    ] = None,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="An origin whose pages may ask from a browser, or *; may be repeated.")
     ] = None,
@@ -106,12 +115,14 @@ def serve(
     address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port)
     address.check(is_guarded=bool(project.ledger.list_tokens()) or tls_client_ca is not None or allow_anonymous)
     set_up_logging("json" if log_format == "json" else "text", log_level, access_log)
+    if clock is not None:
+        _follow(clock)
     settings = Settings(
         project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
         cache_requests=cache,
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
-        windows=project.folder / ".perron" / "windows" if not no_windows else None,
+        windows=project.folder / ".perron" / "windows" if not no_windows and clock is None else None,
         batches=BatchSettings(
             project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
             places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
@@ -122,3 +133,14 @@ def serve(
         settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,
         announce=lambda plan: print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True),
     )  # fmt: skip
+
+
+def _follow(clock: Path) -> None:
+    """Has this process and its workers stamp with a replay's clock, and says so."""
+    import os
+
+    from perron.clock import VARIABLE, read_clock
+
+    moment = read_clock(clock)
+    os.environ[VARIABLE] = str(clock.resolve())
+    shared.error_line(f"A replay: answers and outcomes are stamped with the time in {clock}, now {moment.isoformat()}.")

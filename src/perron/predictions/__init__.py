@@ -230,6 +230,8 @@ class Recorded:
             prediction["probabilities"] = self.probabilities
         if self.trace is not None:
             prediction["trace"] = self.trace
+        if "clock" in self.header:  # its time is that of a replay
+            prediction["clock"] = self.header["clock"]
         return {
             "prediction": prediction,
             "model": {"name": self.header["model"], "version": self.header["version"], "bundle": self.header["bundle"]},
@@ -317,7 +319,12 @@ def _open_parquet(path: Path) -> Any:
         from pyarrow import parquet  # not at the top: the server needs none of it for its own log
     except ModuleNotFoundError as error:
         raise MissingPackage("Batches and compacted logs need pyarrow: pip install pyarrow") from error
-    return parquet.ParquetFile(path)
+    try:
+        return parquet.ParquetFile(path)
+    except (ValueError, OSError) as error:  # pyarrow's own errors are one of them; a missing file is the caller's
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise LedgerError(f"The log's segment {path} is damaged, and can't be read: {error}.") from error
 
 
 def _from_row(row: Mapping[str, Any], header: Mapping[str, Any]) -> Recorded:

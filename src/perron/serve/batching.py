@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from perron.bundle import Bundle
+from perron.clock import clock
 from perron.errors import DataError, LedgerError, PerronError
 from perron.predictions import PredictionLog, line
 from perron.serve.cache import Cache, Kept
@@ -129,6 +130,7 @@ class Batcher:
         self._is_scheduled = self._is_syncing = False
         self._encode = msgspec.json.Encoder().encode
         self._loop = asyncio.get_running_loop()
+        self._clock = clock()
         self._second, self._second_text = -1, ""
         self._rows_per_s = 10_000.0
 
@@ -400,7 +402,7 @@ class Batcher:
 
     def _now(self) -> bytes:
         """The time in UTC to the millisecond; the second's text is made once a second."""
-        milliseconds = time.time_ns() // 1_000_000
+        milliseconds = self._clock() // 1_000_000
         second, rest = divmod(milliseconds, 1000)
         if second != self._second:
             self._second, self._second_text = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -21,6 +21,7 @@ import msgspec
 from perron.bundle import Bundle, GraphBundle, load
 from perron.check.columns import ColumnCheck
 from perron.check.request import Decoder, Rejection
+from perron.clock import replay_file
 from perron.contract import Role
 from perron.errors import NotFound, PerronError, nearest
 from perron.history import journal_path
@@ -81,6 +82,7 @@ class Endpoint:
             "version": version,
             "bundle": bundle.digest,
             "lineage": bundle.manifest["lineage"],
+            **({"clock": "replay"} if replay_file() else {}),
         }
         self._log = PredictionLog(log_folder, header)
         self.held = 0  # by answers that come in parts and aren't over

@@ -1,7 +1,6 @@
 """The kept lines of a batch in; its rows predicted, a few at a time, as lines of a result and of a log, out."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -9,6 +8,7 @@ import msgspec
 from perron.bundle import Bundle
 from perron.check.request import Decoder, Rejection
 from perron.check.text import TextReader
+from perron.clock import now, replay_file
 from perron.jobs import Job
 from perron.predictions import IdMaker, line
 from perron.predictions.mask import Mask
@@ -40,6 +40,7 @@ class Steps:
         head = {
             "format": 1, "started": _now().decode(), "model": bundle.name, "version": self._job.version,
             "bundle": bundle.digest, "lineage": bundle.manifest["lineage"],
+            **({"clock": "replay"} if replay_file() else {}),
         }  # fmt: skip
         return json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
@@ -110,4 +111,4 @@ def _words(rejection: Rejection | list[Any]) -> str:
 
 
 def _now() -> bytes:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+    return now().isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
