@@ -6,8 +6,10 @@ import typer
 
 from perron.cli import (
     alerts,
+    canvas,
     check,
     client,
+    contract,
     data,
     demo,
     deploy,
@@ -66,6 +68,7 @@ def _perron(
 
 app.command("demo", rich_help_panel="Begin")(demo.demo)
 app.command("init", rich_help_panel="Begin")(init.init)
+app.add_typer(canvas.app, name="canvas", rich_help_panel="Begin")
 app.command("profile", rich_help_panel="Data, training, pipeline")(profile.profile)
 app.command("check", rich_help_panel="Data, training, pipeline")(check.check)
 app.add_typer(data.app, name="data", rich_help_panel="Data, training, pipeline")
@@ -80,6 +83,7 @@ app.add_typer(deploy.app, name="deploy", rich_help_panel="API and serving")
 app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.command("schedule", rich_help_panel="API and serving")(schedule.schedule)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
+app.add_typer(contract.app, name="contract", rich_help_panel="API and serving")
 app.command("client", rich_help_panel="API and serving")(client.client)
 app.command("monitor", rich_help_panel="Watch")(monitor.monitor)
 app.add_typer(alerts.app, name="alerts", rich_help_panel="Watch")
