@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from perron.canvas import read_canvas
 from perron.digest import digest, digest_bytes, digest_code, digest_file
 from perron.environment import code_of, environment_of
 from perron.errors import PerronError
@@ -140,7 +141,7 @@ STEPS = (
     Step("split", lambda w: [w.outputs["snapshot"]["digest"], w.system.split, w.system.schema.to_json()]),
     Step("train", lambda w: [*_rows(w), w.system.schema.to_json(), *_training(w)]),
     Step("evaluate", lambda w: [w.outputs["train"]["digest"], *_rows(w), _folds_key(w)]),
-    Step("gates", lambda w: [w.outputs["evaluate"], *_rows(w), w.system.gates, _champion_key(w)]),
+    Step("gates", lambda w: [w.outputs["evaluate"], *_rows(w), w.gates, _champion_key(w)]),
     Step("reference", lambda w: [w.outputs["train"]["digest"], *_rows(w), w.system.schema.to_json(), w.system.seed]),
     Step(
         "bundle",
@@ -152,6 +153,7 @@ STEPS = (
             w.system.name,
             w.system.sensitive,
             w.system.history,
+            *([w.canvas.words] if w.canvas is not None else []),
         ],
     ),
     Step(
@@ -169,6 +171,7 @@ def run_pipeline(system: System, project: Project, progress: Progress | None = N
         PerronError: a step failed; the run is recorded as failed with the message.
     """
     tell = progress or (lambda step, status, seconds: None)
+    canvas = read_canvas(project.folder)  # before a run is begun: a mistake in it is none of the run's
     environment, code, ledger = environment_of(), code_of(project.folder), project.ledger
     run = ledger.start_run(
         system.name,
@@ -179,7 +182,7 @@ def run_pipeline(system: System, project: Project, progress: Progress | None = N
     )
     outputs: dict[str, Any] = {}
     result = Result(run, "running", outputs=outputs, model=system.name)
-    work = Work(system, project, run, code, environment, outputs)
+    work = Work(system, project, run, code, environment, outputs, canvas)
     base = [package_digest(), digest(environment)]
     try:
         _run_steps(work, result, base, tell)

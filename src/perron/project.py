@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perron.canvas import Canvas
 from perron.environment import Code
+from perron.gates import Gate
 from perron.store import Store, make_secret
 from perron.system import System
 
@@ -60,7 +62,8 @@ class Project:
 
 @dataclass(frozen=True)
 class Work:
-    """What a step works with: the system, the project, the run's facts, and the outputs of the steps before it."""
+    """What a step works with: the system, the project, the run's facts, the outputs of the steps before it, and the
+    project's canvas."""
 
     system: System
     project: Project
@@ -68,6 +71,13 @@ class Work:
     code: Code
     environment: Mapping[str, Any]
     outputs: Mapping[str, Any]
+    canvas: Canvas | None = None
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The system's gates and the canvas's goals, each once."""
+        goals = self.canvas.gates if self.canvas is not None else ()
+        return (*self.system.gates, *(goal for goal in goals if goal not in self.system.gates))
 
 
 def rival_of(work: Work) -> dict[str, Any] | None:

@@ -145,10 +145,8 @@ def _spread(values: list[float]) -> dict[str, Any]:
 def gates(work: Work) -> dict[str, Any]:
     """Judges the metrics; a champion is scored on the same test rows."""
     scores, baseline = work.outputs["evaluate"]["metrics"], work.outputs["evaluate"]["baseline"]
-    champion = (
-        _champion_scores(work) if any(gate.rule == "no_worse_than_champion" for gate in work.system.gates) else None
-    )
-    verdicts = [judge_gate(gate, scores, baseline, champion) for gate in work.system.gates]
+    champion = _champion_scores(work) if any(gate.rule == "no_worse_than_champion" for gate in work.gates) else None
+    verdicts = [judge_gate(gate, scores, baseline, champion) for gate in work.gates]
     return {"gates": [verdict.to_json() for verdict in verdicts]}
 
 
@@ -226,6 +224,7 @@ def bundle(work: Work) -> dict[str, Any]:
             "sensitive": system.sensitive,
             "estimator": work.outputs["reference"]["estimator"],
             "lineage": lineage,
+            **({"use_case": work.canvas.words} if work.canvas is not None else {}),
         },
     )
     _note(work, "bundle", "in", {"model": work.outputs["train"]["digest"]})

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from perron.alerts.events import KINDS, SEVERITIES, Action, Finding
 from perron.contract import format_number
+from perron.gates import Gate
 from perron.system import System
 
 __all__ = ["Rule", "default_rules", "rule_of"]
@@ -62,11 +63,15 @@ def rule_of(rules: Sequence[Rule], finding: Finding) -> Rule | None:
     return next((rule for rule in rules if rule.takes(finding)), None)
 
 
-def default_rules(system: System) -> tuple[Rule, ...]:
+def default_rules(system: System, goals: Sequence[Gate] = ()) -> tuple[Rule, ...]:
     """The rules that hold where nobody wrote others.
 
     A metric that a gate holds to a number is an alert as soon as it is beyond that number, however mild the finding;
     the rest from `medium` on. Nothing is done but telling.
+
+    Args:
+        system: whose gates hold.
+        goals: that hold beside them, such as a canvas's.
     """
     gates = [
         Rule(
@@ -76,7 +81,7 @@ def default_rules(system: System) -> tuple[Rule, ...]:
             at_most=gate.limit if gate.rule == "at_most" else None,
             at_least=gate.limit if gate.rule == "at_least" else None,
         )
-        for gate in {gate.name: gate for gate in system.gates}.values()
+        for gate in {gate.name: gate for gate in (*system.gates, *goals)}.values()
         if gate.rule in ("at_most", "at_least")
     ]
     target = system.schema.target

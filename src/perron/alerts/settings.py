@@ -14,7 +14,9 @@ from typing import Any
 from perron.alerts.channels import ChannelSettings, channel_mistakes
 from perron.alerts.events import ACTIONS, KINDS, SEVERITIES
 from perron.alerts.rules import Rule, default_rules
+from perron.canvas import read_canvas
 from perron.errors import DeclarationError, nearest
+from perron.gates import Gate
 from perron.system import System
 
 __all__ = ["FILE", "Settings", "alerts_file", "default_settings", "find_mistakes", "parse_settings", "read_settings"]
@@ -32,20 +34,21 @@ class Settings:
     rules: tuple[Rule, ...]
 
 
-def default_settings(system: System) -> Settings:
-    """What holds without a file."""
-    return Settings({TERMINAL.name: TERMINAL}, default_rules(system))
+def default_settings(system: System, goals: Sequence[Gate] = ()) -> Settings:
+    """What holds without a file; `goals` are the canvas's."""
+    return Settings({TERMINAL.name: TERMINAL}, default_rules(system, goals))
 
 
 def read_settings(folder: Path, system: System) -> Settings:
     """The settings of the project's folder.
 
     Raises:
-        DeclarationError: alerts.toml can't be read or is wrong; names the first mistake and how many there are.
+        DeclarationError: alerts.toml, or where there is none canvas.toml, can't be read or is wrong; names the first mistake and how many there are.
     """
     path = folder / FILE
     if not path.exists():
-        return default_settings(system)
+        canvas = read_canvas(folder)
+        return default_settings(system, canvas.gates if canvas is not None else ())
     settings, mistakes = parse_settings(_text(path))
     if mistakes:
         more = f" ({len(mistakes)} mistakes; `perron alerts check` lists them)" if len(mistakes) > 1 else ""

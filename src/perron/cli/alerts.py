@@ -19,13 +19,15 @@ def init(
 ) -> None:
     """Write alerts.toml with the rules that are derived from the system, to be edited."""
     from perron.alerts.settings import FILE, alerts_file, default_settings
+    from perron.canvas import read_canvas
     from perron.errors import DeclarationError
 
     project, system = shared.open_system(folder)
     path = project.folder / FILE
     if path.exists() and not force:
         raise DeclarationError(f"{path} is there already; edit it, or replace it with --force.")
-    settings = default_settings(system)
+    canvas = read_canvas(project.folder)
+    settings = default_settings(system, canvas.gates if canvas is not None else ())
     shared.write_file(path, alerts_file(settings, system))
     print(f"{FILE} holds {len(settings.rules)} rules, told on standard output; `perron alerts check` checks it.")
 

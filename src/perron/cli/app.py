@@ -6,8 +6,10 @@ import typer
 
 from perron.cli import (
     alerts,
+    canvas,
     check,
     client,
+    contract,
     data,
     demo,
     deploy,
@@ -68,6 +70,7 @@ def _perron(
 
 app.command("demo", rich_help_panel="Begin")(demo.demo)
 app.command("init", rich_help_panel="Begin")(init.init)
+app.add_typer(canvas.app, name="canvas", rich_help_panel="Begin")
 app.command("profile", rich_help_panel="Data, training, pipeline")(profile.profile)
 app.command("drift", rich_help_panel="Data, training, pipeline")(drift.drift)
 app.command("check", rich_help_panel="Data, training, pipeline")(check.check)
@@ -84,6 +87,7 @@ app.command("predict", rich_help_panel="API and serving")(predict.predict)
 app.command("schedule", rich_help_panel="API and serving")(schedule.schedule)
 app.add_typer(token.app, name="token", rich_help_panel="API and serving")
 app.add_typer(tune.app, name="tune", rich_help_panel="API and serving")
+app.add_typer(contract.app, name="contract", rich_help_panel="API and serving")
 app.command("client", rich_help_panel="API and serving")(client.client)
 app.command("monitor", rich_help_panel="Watch")(monitor.monitor)
 app.add_typer(alerts.app, name="alerts", rich_help_panel="Watch")

@@ -27,11 +27,20 @@ def monitoring(
         str | None, typer.Option(help="A file with a bearer token (scope read), as Prometheus sees it.", metavar="FILE")
     ] = None,
     prometheus_url: Annotated[str, typer.Option(help="Prometheus, as Grafana reaches it.")] = "http://prometheus:9090",
-    max_error_share: Annotated[float, typer.Option(help="Of a version's requests, above which is an alert.")] = 0.01,
-    max_p99_ms: Annotated[float, typer.Option(help="That the slowest 1 % may take before there is an alert.")] = 500.0,
+    max_error_share: Annotated[
+        float | None,
+        typer.Option(help="Of a version's requests, above which is an alert. [default: canvas.toml's, or 0.01]"),
+    ] = None,
+    max_p99_ms: Annotated[
+        float | None,
+        typer.Option(help="That the slowest 1 % may take before there is an alert. [default: canvas.toml's, or 500]"),
+    ] = None,
     availability: Annotated[
-        float, typer.Option(help="The share of good answers that is aimed at; the rest is the error budget.")
-    ] = 0.999,
+        float | None,
+        typer.Option(
+            help="The share of good answers that is aimed at; the rest is the error budget. [default: canvas.toml's, or 0.999]"
+        ),
+    ] = None,
     max_queue_rows: Annotated[int, typer.Option(help="That may wait before there is an alert.")] = 10_000,
     force: Annotated[bool, typer.Option("--force", help="Write over files that a person changed, too.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 when a file is stale.")] = False,
@@ -39,12 +48,18 @@ def monitoring(
     as_json: shared.Json = False,
 ) -> None:
     """Write Prometheus's configuration and rules, their tests, and a Grafana board, all for the project's servers."""
+    from dataclasses import replace
+
+    from perron.canvas import read_canvas
     from perron.ship.files import write_files
     from perron.ship.grafana import grafana_files
     from perron.ship.prometheus import ServiceLimits, prometheus_files
 
-    _, system = shared.open_system(folder)
-    limits = ServiceLimits(max_error_share, max_p99_ms, availability, max_queue_rows)
+    project, system = shared.open_system(folder)
+    canvas = read_canvas(project.folder)
+    given = {"max_error_share": max_error_share, "max_p99_ms": max_p99_ms, "availability": availability}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    limits = replace(ServiceLimits(max_queue_rows=max_queue_rows), **{**(canvas.limits if canvas else {}), **chosen})
     files = {
         **prometheus_files([system.name], limits, targets=target or ["http://127.0.0.1:8000"], token_file=token_file),
         **grafana_files(system.name, prometheus_url=prometheus_url),

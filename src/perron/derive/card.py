@@ -53,6 +53,7 @@ def card(manifest: Mapping[str, Any], schema: Schema, *, version: int, bundle: s
         "data": lineage.get("data"),
         "code": lineage.get("code"),
         "environment": lineage.get("environment"),
+        **({"use_case": manifest["use_case"]} if "use_case" in manifest else {}),
     }
 
 
@@ -76,6 +77,8 @@ def _facts(given: Mapping[str, Any]) -> str:
 
 
 def _tables(given: Mapping[str, Any]) -> Iterable[Table]:
+    if "use_case" in given:
+        yield "Use case", ("what", "in words"), [list(row) for row in given["use_case"]]
     yield "Metrics on the test rows", ("metric", "model", "naive baseline"), [
         [one["name"], _number(one["value"]), _number(one["baseline"])] for one in given["metrics"]
     ]  # fmt: skip
