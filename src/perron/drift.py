@@ -24,7 +24,7 @@ import numpy as np
 
 from perron.sketch import ColumnSketch, TableSketch
 
-__all__ = ["Drift", "Kind", "Limits", "Severity", "find_drift", "holm", "measure", "show_number"]
+__all__ = ["Drift", "Kind", "Limits", "Severity", "compare_columns", "find_drift", "holm", "measure", "show_number"]
 
 Kind = Literal["distribution", "missing", "new_values", "range", "unit", "type"]
 Severity = Literal["low", "medium", "high"]
@@ -118,6 +118,29 @@ def measure(reference: ColumnSketch, window: ColumnSketch) -> dict[str, float]:
     if reference.kind in ("number", "time"):
         return _number_measures(reference, window) if reference.quantile_sketch.n and window.quantile_sketch.n else {}
     return _value_measures(*_shares(reference, window)[1:], window.given)
+
+
+def compare_columns(
+    reference: ColumnSketch, window: ColumnSketch
+) -> tuple[Sequence[str], Sequence[float], Sequence[float]]:
+    """The two distributions of a column, for a picture: labels (numbers by the reference's deciles) and both shares; empty
+    where one of the two has no values."""
+    if not reference.given or not window.given or reference.kind != window.kind or reference.sensitive:
+        return [], [], []
+    if reference.kind in ("number", "time"):
+        edges, before, now = _bins(reference, window)
+        return (
+            [f"{_number(a, reference.kind)} to {_number(b, reference.kind)}" for a, b in pairwise(edges)],
+            before,
+            now,
+        )
+    labels, p, q = _shares(reference, window)
+    order = np.argsort(-(p + q))[:BINS]
+    return (
+        [str(labels[place]) for place in order],
+        [float(p[place]) for place in order],
+        [float(q[place]) for place in order],
+    )
 
 
 def _moves(before: ColumnSketch, now: ColumnSketch, limits: Limits) -> list[_Move]:

@@ -161,12 +161,16 @@ def look(
 
 @dataclass
 class Monitor:
-    """Looks at one version of a model, again and again."""
+    """Looks at one version of a model, again and again.
+
+    `windows` are looked at in place of those that servers wrote, where these were merged already.
+    """
 
     project: Project
     model: str
     reference: int | str = CHAMPION
     limits: Limits = field(default_factory=Limits)
+    windows: Sequence[WindowView] | None = None
 
     @cached_property
     def _row(self) -> dict[str, Any]:
@@ -235,7 +239,7 @@ class Monitor:
 
     def between(self, every: Every, since: datetime | None, until: datetime | None, now: datetime) -> Look:
         """A look at the traffic between two moments."""
-        windows = self._windows(every, since, until)
+        windows = self._windows(every, since, until) if self.windows is None else list(self.windows)
         first, last = _day(since) if since else "", _day(until) if until else "9999"
         self.performance.update()
         periods = self.performance.by_day(self.model, self.version, since=first, until=last)

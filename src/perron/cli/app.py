@@ -10,6 +10,7 @@ from perron.cli import (
     check,
     client,
     contract,
+    dashboard,
     data,
     demo,
     deploy,
@@ -90,6 +91,7 @@ app.add_typer(tune.app, name="tune", rich_help_panel="API and serving")
 app.add_typer(contract.app, name="contract", rich_help_panel="API and serving")
 app.command("client", rich_help_panel="API and serving")(client.client)
 app.command("monitor", rich_help_panel="Watch")(monitor.monitor)
+app.command("dashboard", rich_help_panel="Watch")(dashboard.dashboard)
 app.add_typer(alerts.app, name="alerts", rich_help_panel="Watch")
 app.add_typer(ship.app, name="ship", rich_help_panel="Watch")
 app.command("trace", rich_help_panel="Memory")(trace.trace)

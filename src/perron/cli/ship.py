@@ -1,7 +1,7 @@
 """`perron ship`: files for other tools, derived from the system."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,7 +59,8 @@ def monitoring(
     canvas = read_canvas(project.folder)
     given = {"max_error_share": max_error_share, "max_p99_ms": max_p99_ms, "availability": availability}
     chosen = {name: value for name, value in given.items() if value is not None}
-    limits = replace(ServiceLimits(max_queue_rows=max_queue_rows), **{**(canvas.limits if canvas else {}), **chosen})
+    wanted: dict[str, Any] = {**(canvas.limits if canvas else {}), **chosen}
+    limits = replace(ServiceLimits(max_queue_rows=max_queue_rows), **wanted)
     files = {
         **prometheus_files([system.name], limits, targets=target or ["http://127.0.0.1:8000"], token_file=token_file),
         **grafana_files(system.name, prometheus_url=prometheus_url),
