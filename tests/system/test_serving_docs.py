@@ -11,7 +11,9 @@ from tests.conftest import perron
 from tests.integration.oip_models import save_image
 from tests.integration.test_oip import serving
 
-PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+# The rest of the page is test_serving_page's.
+_, HEADING, SECTION = (Path(__file__).parents[2] / "docs" / "serving.md").read_text().partition("## Open Inference Protocol")
+PAGE = HEADING + SECTION
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
