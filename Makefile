@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit setup bench fuzz clean
+.PHONY: demo test lint unit setup bench fuzz soak clean
 
 demo: $(VENV)/.core
 	$(BIN)/perron demo --folder perron-demo
@@ -36,6 +36,9 @@ $(VENV)/.test: pyproject.toml scripts/setup.sh
 
 fuzz: $(VENV)/.test
 	PERRON_API_CASES=10000 $(BIN)/python -m pytest -q tests/integration/test_openapi.py -k schemathesis
+
+soak: $(VENV)/.test
+	$(BIN)/python -m pytest -q --long tests/integration/test_serving_models.py -k "swapping or flat or killed"
 
 clean:
 	rm -rf $(VENV) perron-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
