@@ -12,7 +12,9 @@ from tests.integration.oip_models import save_image
 from tests.integration.test_oip import serving
 
 # The rest of the page is test_serving_page's.
-_, HEADING, SECTION = (Path(__file__).parents[2] / "docs" / "serving.md").read_text().partition("## Open Inference Protocol")
+_, HEADING, SECTION = (
+    (Path(__file__).parents[2] / "docs" / "serving.md").read_text().partition("## Open Inference Protocol")
+)
 PAGE = HEADING + SECTION
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
