@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from tests.conftest import need
 
 import perron as pn
 from perron.alerts.settings import read_settings
@@ -14,7 +15,6 @@ from perron.canvas import Canvas, canvas_file, find_faults, parse_canvas, read_c
 from perron.errors import DeclarationError
 from perron.gates import Gate
 from perron.pages.canvas import render, render_card
-from tests.conftest import need
 
 NO = {
     "prohibited_practice": False, "safety_component": False, "area": "none", "profiles_people": False,
