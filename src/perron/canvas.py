@@ -249,7 +249,7 @@ def risk_class(canvas: Canvas) -> RiskClass:
         )
     unanswered = [key for key, answer in answers.items() if answer is None]
     if unanswered:
-        return RiskClass("unknown", tuple(f"ai_act.{key} isn't answered" for key in unanswered))
+        return RiskClass("unknown", (f"not answered yet: {', '.join(f'ai_act.{key}' for key in unanswered)}",))
     area, reasons = answers["area"], []
     if area != "none":
         if answers["profiles_people"]:
@@ -492,7 +492,7 @@ def canvas_file(system: System) -> str:
 def _line(key: str, value: Any, words: str, judge: Judge) -> list[str]:
     """A key with its value, or as a comment where only its meaning is known."""
     if value is None:
-        example = EXAMPLES.get(judge, "100")
+        example = "0.999" if key == "availability" else EXAMPLES.get(judge, "100")
         return [f"# {key} = {example}  # {words}"]
     return [f"{key} = {_toml(value)}  # {words}"]
 

@@ -1,11 +1,13 @@
 """canvas.toml: filled from the system, every mistake and gap named by its key, its numbers gates and limits."""
 
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from tests.conftest import need
 
 import perron as pn
 from perron.alerts.settings import read_settings
@@ -247,3 +249,16 @@ def test_words_of_the_model_card_leave_out_what_is_missing() -> None:
     canvas = Canvas({"value": {"product": "P", "measure": " "}, "owners": {"data": "Ben"}})
     assert canvas.words == [["product", "P"], ["owner of data", "Ben"]]
     assert replace(canvas, data=whole()).words[-1][0] == "EU AI Act"
+
+
+@pytest.mark.browser
+def test_a_whole_canvas_is_printed_on_one_sheet(tmp_path: Path) -> None:
+    chromium = need("chromium")
+    (tmp_path / "canvas.html").write_text(render(Canvas(whole()), "houses", []))
+    subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={tmp_path / 'profile'}",
+         f"--print-to-pdf={tmp_path / 'canvas.pdf'}", (tmp_path / "canvas.html").as_uri()],
+        check=True, capture_output=True, timeout=100,
+    )  # fmt: skip
+    pages = re.findall(rb"/Type /Page\b(?!s)", (tmp_path / "canvas.pdf").read_bytes())
+    assert len(pages) == 1

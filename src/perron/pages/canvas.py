@@ -13,11 +13,11 @@ __all__ = ["render", "render_card"]
 CSS = """<style>
 .canvas { display:grid; grid-template-columns:repeat(4,minmax(0,1fr)); gap:.8rem; } .canvas .pad { padding:.8rem 1rem .9rem; }
 .canvas .v { grid-column:span 2; } .canvas h2 { font-size:1rem; margin-bottom:.4rem; } .canvas dt { color:var(--soft); font-size:.8rem; }
-.canvas dd { margin:0 0 .4rem; } .canvas ul { padding-left:1.1rem; } .canvas .wrong { color:var(--bad); }
+.canvas dd { margin:0 0 .4em; } .canvas ul { padding-left:1.1rem; } .canvas .wrong { color:var(--bad); }
 @media (max-width:900px) { .canvas { grid-template-columns:minmax(0,1fr); } .canvas .v { grid-column:auto; } }
-@media print { @page { size:A4 landscape; margin:8mm; } body { font-size:8.5pt; line-height:1.3; background:#fff; } .wrap { max-width:none; padding:0; }
+@media print { @page { size:A4 landscape; margin:8mm; } body { font-size:7.5pt; line-height:1.25; background:#fff; } footer { display:none; } .wrap { max-width:none; padding:0; }
   header { padding:0 0 .5rem !important; } .canvas { grid-template-columns:repeat(4,minmax(0,1fr)); gap:.3rem; } .canvas .v { grid-column:span 2; }
-  .canvas .pad { padding:.4rem .5rem; } .verdict { margin:.3rem 0; padding:.3rem .6rem; font-size:1em; } .canvas h2 { font-size:1.1em; } }
+  .canvas .pad { padding:.4rem .5rem; } .verdict { margin:.3rem 0; padding:.3rem .6rem; font-size:1em; } .canvas h2 { font-size:1.1em; margin-bottom:.2em; } .canvas dt { font-size:.9em; } h1 { font-size:14pt; } }
 </style>"""
 BOXES = (
     "value", "objectives", "decision", "data", "goals", "budgets", "fairness", "feasibility", "risks", "owners", "phases",
