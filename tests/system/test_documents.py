@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from perron.cli.app import app
+from perron.cli.app import command_line
 from perron.contract import Role
 from perron.metrics import METRICS
 from perron.system import System
@@ -14,7 +14,7 @@ from tests.conftest import perron
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-GROUPS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+GROUPS = typer.main.get_command(command_line()).commands  # type: ignore[attr-defined]
 COMMANDS = {
     " ".join((group, *inner)): command
     for group, found in GROUPS.items()

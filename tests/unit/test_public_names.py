@@ -162,6 +162,17 @@ def test_importing_perron_loads_nothing_heavy() -> None:
     assert loaded_by("import perron") & (HEAVY | {"numpy", "msgspec", "granian", "rich", "typer"}) == set()
 
 
+def test_only_the_verb_that_is_asked_for_is_loaded() -> None:
+    def verbs(arguments: list[str]) -> set[str]:
+        program = f"import sys; from perron.cli import app; app.command_line({arguments!r}); print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        return {name.removeprefix("perron.cli.") for name in done.stdout.split() if name.startswith("perron.cli.")}
+
+    assert verbs(["check", "rows.csv"]) == {"app", "shared", "check"}
+    files = {path.stem for path in (ROOT / "cli").glob("*.py")} - {"__init__", "counter", "progress"}
+    assert verbs(["--help"]) == verbs(["chek"]) == files, "every verb has its place in the help"
+
+
 def test_declaring_a_contract_loads_nothing_heavy() -> None:
     declared = "import perron as pn\nclass A(pn.Contract):\n    x: float\n    y: float | None\nA"
     assert (

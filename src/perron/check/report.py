@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from perron.check.rules import RuleCheck, known_values
 from perron.check.table import TableCheck
@@ -116,6 +115,8 @@ def _of_contract(schema: Schema, report: Any) -> list[dict[str, Any]]:
 
 def to_junit(checked: Checked) -> str:
     """The checks as JUnit XML: one test case each; one that stops is a failure, one that warns has its words in system-out."""
+    from xml.etree import ElementTree
+
     stopped = [check for check in checked.checks if check["status"] == "stop"]
     counts = {"tests": str(len(checked.checks)), "failures": str(len(stopped)), "errors": "0"}
     root = ElementTree.Element("testsuites", counts)

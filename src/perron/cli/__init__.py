@@ -20,10 +20,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     warnings.showwarning = _warn  # type: ignore[assignment]
     gc.disable()  # until the imports are done (`shared.resume_collection`): it costs a cached run a tenth
-    from perron.cli.app import app
+    from perron.cli.app import command_line
 
     try:
-        app(prog_name="perron", standalone_mode=True)
+        command_line(sys.argv[1:])(prog_name="perron", standalone_mode=True)
     except PerronError as error:
         _fail(str(error), MISTAKE)
     except KeyboardInterrupt:

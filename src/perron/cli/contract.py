@@ -85,9 +85,8 @@ def diff(
         print("The two contracts are the same.")
     else:
         for change in changes:
-            moved = {("None", "None"): ""}.get(
-                (str(change.was), str(change.now)), f": {change.was or '–'} → {change.now or '–'}"
-            )
+            told = change.was is not None or change.now is not None
+            moved = f": {change.was or '–'} → {change.now or '–'}" if told else ""
             print(f"{change.field or 'the contract'}, {change.kind.replace('_', ' ')}{moved}")
             for who, effect in change.effects.items():
                 if effect.level != "none" or effect.reason != "nothing changes":
