@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import socket
 import ssl
 import subprocess
@@ -25,7 +26,7 @@ from perron.alerts.channels import ChannelError, ChannelSettings, send, send_pag
 from perron.alerts.events import Event
 from perron.errors import DeclarationError
 from perron.webhooks import verify
-from tests.conftest import need
+from tests.conftest import need, perron
 from tests.unit.test_alerts import Found
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -339,6 +340,29 @@ def test_a_page_is_mailed_as_an_attachment_and_by_mail_alone(tmp_path: Path) -> 
     assert "Nothing drifted." in message.get_body(("plain",)).get_content()
     with pytest.raises(DeclarationError, match="log is a file channel; a page goes by"):
         send_page(LOG, "t", "s", page, tmp_path)
+
+
+def test_the_monitor_mails_its_page_by_a_channel(housing_project: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(housing_project, tmp_path / "project", symlinks=True)
+    box = Mailbox()
+    with mail_server(box) as port:
+        (project / "alerts.toml").write_text(
+            f'[channels.team]\nkind = "mail"\nhost = "127.0.0.1"\nport = {port}\nsecurity = "none"\n'
+            'from = "perron@example.com"\nto = ["a@example.com"]\n\n[channels.log]\nkind = "file"\npath = "a.jsonl"\n\n[[rules]]\nname = "everything"\nseverity = "high"\n'
+        )
+        said = perron("monitor", "--mail", "team", "--no-alert", cwd=project).stdout
+    assert "team took the page." in said
+    ((_, message),) = box.mails
+    (attachment,) = message.iter_attachments()
+    assert message["Subject"] == "[Perron] house-prices version 1: nothing found"
+    assert "<!doctype html>" in attachment.get_content().lower() and "house-prices" in attachment.get_content()
+    for words, says in (
+        (["--mail", "log"], "log is a file channel"),
+        (["--mail", "tem"], "There is no channel 'tem'"),
+        (["--mail", "team", "--watch", "1"], "--mail sends one page"),
+    ):
+        done = perron("monitor", *words, "--no-alert", cwd=project, check=False)
+        assert done.returncode == 1 and says in done.stderr
 
 
 def test_mails_of_one_alert_are_a_conversation(tmp_path: Path) -> None:

@@ -435,7 +435,6 @@ class _Deadly(batch.Predictor):
 
 @pytest.mark.slow
 def test_ray_gives_what_one_process_gives(project: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="ray isn't installed: pip install 'perron[ray]'")
     words = ["predict", "things.csv", "--chunk-rows", "37", "-o"]
     perron(*words, tmp_path / "one.csv", cwd=project)
     started = time.monotonic()
@@ -465,7 +464,6 @@ def test_ray_gives_what_one_process_gives(project: Path, tmp_path: Path) -> None
     ],
 )
 def test_a_sink_that_cannot_be_written_is_one_line(project: Path, sink: str, words: str) -> None:
-    pytest.importorskip("psycopg") if sink.startswith("postgres") else None
     done = perron("predict", "things.csv", "-o", sink, cwd=project, check=False)
     assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1
     assert "secret" not in done.stderr

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright import sync_api as playwright
 
 from perron.demonstration import serving
 from perron.errors import MissingPackage
@@ -29,8 +30,6 @@ from perron.project import Project
 from perron.receipts import receipt
 from tests.conftest import free_port, need, perron
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed (pip install playwright)")
-pytest.importorskip("streamlit", reason="streamlit isn't installed (pip install 'perron[dashboard]')")
 expect = playwright.expect
 pytestmark = pytest.mark.browser
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright import sync_api as playwright
 
 from perron.demonstration import serving
 from tests.conftest import need, perron
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed (pip install playwright)")
 expect = playwright.expect
 pytestmark = pytest.mark.browser
 

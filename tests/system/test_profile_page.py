@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from playwright import sync_api as playwright
 
 from perron.profile import Profile, profile_of
 from tests.conftest import need
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed (pip install playwright)")
 pytestmark = pytest.mark.browser
 
 NASTY = "<script>window.attacked = 1</script>\"&'"

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from perron.alerts.events import Event, one_line
 from perron.errors import DeclarationError, PerronError, nearest
 
 __all__ = [
-    "CHANNEL_KINDS", "Channel", "ChannelError", "ChannelSettings", "Option", "channel_mistakes", "demand_channel",
-    "missing_names", "send", "send_page", "url_mistake",
+    "CHANNEL_KINDS", "Channel", "ChannelError", "ChannelSettings", "Option", "PageChannel", "channel_mistakes",
+    "demand_channel", "missing_names", "send", "send_page", "url_mistake",
 ]  # fmt: skip
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -45,6 +45,19 @@ class Channel(Protocol):
 
     def send(self, event: Event) -> None:
         """Sends an event.
+
+        Raises:
+            ChannelError: it wasn't taken, or nobody knows.
+        """
+        ...
+
+
+@runtime_checkable
+class PageChannel(Channel, Protocol):
+    """A channel by which a whole page can go."""
+
+    def send_page(self, title: str, summary: str, page: str) -> None:
+        """Sends a page of HTML.
 
         Raises:
             ChannelError: it wasn't taken, or nobody knows.
@@ -108,12 +121,12 @@ def send_page(settings: ChannelSettings, title: str, summary: str, page: str, fo
         DeclarationError: the channel is of another kind.
         ChannelError: it wasn't taken.
     """
-    if settings.kind != "mail":
-        raise DeclarationError(
-            f"{settings.name} is a {settings.kind} channel; a page goes by a channel of the kind mail."
-        )
     with _opened(settings, folder) as channel:
-        channel.send_page(title, summary, page)  # type: ignore[attr-defined]  # of its kind alone
+        if not isinstance(channel, PageChannel):
+            raise DeclarationError(
+                f"{settings.name} is a {settings.kind} channel; a page goes by a channel of the kind mail."
+            )
+        channel.send_page(title, summary, page)
 
 
 @contextmanager

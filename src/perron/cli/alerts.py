@@ -1,11 +1,14 @@
 """`perron alerts`: what is an alert, where it is told, and which are open."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perron.cli import MISTAKE, shared
+
+if TYPE_CHECKING:
+    from perron.alerts.events import Event
 
 __all__ = ["app", "check", "init", "show", "test"]
 
@@ -121,5 +124,5 @@ def show(
         print(f"\n{words} for {names}, until the next look.")
 
 
-def _what(event) -> str:  # type: ignore[no-untyped-def]
+def _what(event: "Event") -> str:
     return f"{event.kind.replace('_', ' ')} of {event.subject}, {event.model} {event.version}"

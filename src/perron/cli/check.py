@@ -1,12 +1,15 @@
 """`perron check`: the contract and the declared rules, on a table."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perron.cli import MISTAKE, shared
 from perron.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from perron.check.report import Checked
 
 __all__ = ["check"]
 
@@ -54,7 +57,7 @@ def check(
         raise typer.Exit(MISTAKE)
 
 
-def _print(checked) -> None:  # type: ignore[no-untyped-def]
+def _print(checked: "Checked") -> None:
     for found in checked.checks:
         if found["status"] != "passed":
             print(f"{MARKS[found['status']]} {found['status']}  {found['name']}: {found['detail']}")

@@ -11,6 +11,8 @@ from perron.cli import shared
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perron.demonstration import Demonstration
+
     Tell = Callable[[str], None]
     Steps = Callable[[str, str, float], None]
 
@@ -118,7 +120,7 @@ def _became(month: "dict[str, Any]") -> str:
     return f"retrained: version {made['version']}" if made["registered"] else "retrained: refused by its gates"
 
 
-def _print(done, seconds: float) -> None:  # type: ignore[no-untyped-def]
+def _print(done: "Demonstration", seconds: float) -> None:
     run, receipt = done.run, done.receipt
     metrics, baseline, model, code = run["metrics"], run["baseline"], receipt["model"], receipt["code"]
     share = max(receipt["prediction"]["probabilities"].values())

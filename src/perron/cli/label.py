@@ -2,11 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perron.cli import MISTAKE, shared
+
+if TYPE_CHECKING:
+    from perron.labels.take import Taken
 
 __all__ = ["How", "app", "export", "import_labels"]
 
@@ -110,7 +113,7 @@ def import_labels(
         raise typer.Exit(MISTAKE)
 
 
-def _print(taken, is_undeclared: bool) -> None:  # type: ignore[no-untyped-def]
+def _print(taken: "Taken", is_undeclared: bool) -> None:
     print(f"{taken.file}: {taken.labelled:,} of {taken.tasks:,} tasks labelled, by {taken.annotations:,} annotations.")
     for count, words in (
         (taken.unlabelled, "tasks have no label yet"),

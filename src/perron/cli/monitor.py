@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perron.cli import MISTAKE, shared
+from perron.errors import DeclarationError
 
 if TYPE_CHECKING:
+    from perron.alerts.channels import ChannelSettings
     from perron.monitor import Look, Monitor
 
 __all__ = ["monitor"]
@@ -21,6 +23,10 @@ def monitor(
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write a page, for mail and pull requests.", metavar="FILE")
+    ] = None,
+    mail: Annotated[
+        str | None,
+        typer.Option("--mail", help="Mail the page by this channel of alerts.toml, once.", metavar="CHANNEL"),
     ] = None,
     fail_on: Annotated[
         str, typer.Option(help="From which severity on the exit code is 1: low, medium, high or never.")
@@ -49,7 +55,10 @@ def monitor(
 
     shared.demand_known("every", every, ("hour", "day", "all"))
     shared.demand_known("fail_on", fail_on, ("low", "medium", "high", "never"))
+    if mail is not None and watch is not None:
+        raise DeclarationError("--mail sends one page; with --watch, let alerts tell by mail instead.")
     made = _monitor(folder, model, version)
+    channel = None if mail is None else _channel(made, mail)
     if rebuild:
         count = made.rebuild()
         if not as_json:
@@ -59,6 +68,8 @@ def monitor(
         _tell(found, html, as_json)
         if alert or (alert is None and (made.project.folder / "alerts.toml").is_file()):
             _alert(found, made, has_skew=skew)
+        if channel is not None:
+            _mail(found, channel, made, as_json)
         if watch is None:
             break
         time.sleep(watch)
@@ -72,6 +83,26 @@ def _monitor(folder: Path, model: str | None, version: str) -> "Monitor":
 
     project = shared.open_project(folder)
     return Monitor(project, shared.the_model(project, model), version)
+
+
+def _channel(made: "Monitor", name: str) -> "ChannelSettings":
+    from perron.alerts import read_settings
+    from perron.alerts.channels import demand_channel
+    from perron.system import load_system
+
+    folder = made.project.folder
+    return demand_channel(read_settings(folder, load_system(folder / shared.SYSTEM_FILE)).channels, name)
+
+
+def _mail(found: "Look", channel: "ChannelSettings", made: "Monitor", as_json: bool) -> None:
+    from perron.alerts.channels import send_page
+    from perron.pages.monitor import render
+
+    title = f"{found.model} version {found.version}: {found.worst or 'nothing'} found"
+    lines = [f"{one.severity}: {one.kind.replace('_', ' ')} of {one.subject}, {one.detail}" for one in found.findings]
+    send_page(channel, title, "\n".join(lines) or "Nothing to worry about.", render(found), made.project.folder)
+    if not as_json:
+        print(f"{channel.name} took the page.")
 
 
 def _alert(found: "Look", made: "Monitor", *, has_skew: bool) -> None:

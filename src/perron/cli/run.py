@@ -1,10 +1,14 @@
 """`perron run`: the pipeline."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from perron.cli import REFUSED, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["run"]
 
@@ -27,7 +31,7 @@ def run(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
         raise typer.Exit(REFUSED)
 
 
-def _print(result, path_of) -> None:  # type: ignore[no-untyped-def]
+def _print(result: dict[str, Any], path_of: "Callable[[str], Path]") -> None:
     data, metrics = result["data"], result["metrics"]
     print()
     shared.print_table(

@@ -149,10 +149,10 @@ class WithLabels:
                 yield batch
                 continue
             column = next((name for name in (key.column, key.name) if name in batch.schema.names), None)
-            if column is not None:  # without it the contract's check will say so
-                ids = read_values(key, batch.column(column))
-                batch = batch.filter(pc.invert(pc.is_in(ids, known)))  # noqa: PLW2901
-            yield batch
+            if column is None:  # the contract's check will say so
+                yield batch
+            else:
+                yield batch.filter(pc.invert(pc.is_in(read_values(key, batch.column(column)), known)))
         column_of = {field.name: field.column for field in self.schema.fields}
         column_of |= {field.column: field.column for field in self.schema.fields}
         for batch in self.labels.chunks():
