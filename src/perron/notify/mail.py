@@ -54,7 +54,9 @@ class _Mail:
                 self._log_in(client, context)
                 refused = client.send_message(message)
             except (OSError, smtplib.SMTPException, ValueError) as error:
-                if is_over.is_set() or isinstance(error, TimeoutError):
+                if is_over.is_set() or any(
+                    isinstance(one, TimeoutError) for one in (error, error.__context__)
+                ):  # smtplib wraps it
                     raise ChannelError(f"{host} didn't take it within {timeout_s:g} s") from None
                 raise ChannelError(f"{host} didn't take it: {_reason(error)}", is_lasting=_is_lasting(error)) from None
             finally:
