@@ -405,6 +405,18 @@ def test_a_mail_server_that_hangs_is_left(tmp_path: Path) -> None:
         send(mail(silent.getsockname()[1], timeout_s=0.3), EVENT, tmp_path)
 
 
+def test_a_hang_is_told_alike_when_the_sockets_own_clock_ends_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def never(*_: Any) -> Iterator[threading.Event]:
+        yield threading.Event()
+
+    monkeypatch.setattr("perron.notify.mail.deadline", never)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ChannelError, match="within 0.3 s"):
+        send(mail(silent.getsockname()[1], timeout_s=0.3), EVENT, tmp_path)
+
+
 def test_a_mail_server_without_starttls_gets_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMTP_PASSWORD", "pa ss")
     with mail_server(Mailbox()) as port, pytest.raises(ChannelError, match="STARTTLS extension not supported"):
