@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OID = b"# branch.oid "
+SITES = ("site-packages", "dist-packages")
 __all__ = ["Code", "code_of", "environment_of"]
 
 
@@ -23,10 +24,15 @@ class Code:
 def environment_of() -> dict[str, object]:
     """Python, the platform, and every installed package as `name==version`, sorted.
 
-    Read from the names of the folders of metadata: a hundred times faster than reading each.
+    Read from the names of the folders of metadata: a hundred times faster than reading each. What a
+    package carries inside itself and puts on the path when it is imported (Ray does) doesn't count:
+    a process that has imported it is on the same environment as one that hasn't.
     """
     packages = set()
+    sites = {folder for folder in sys.path if os.path.basename(folder) in SITES}
     for folder in sys.path:
+        if any(folder.startswith(site + os.sep) for site in sites):
+            continue
         try:
             with os.scandir(folder or ".") as entries:
                 for entry in entries:

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,35 @@ def test_a_segment_that_is_there_twice_counts_once(project: Path) -> None:
     assert [found.id for found in predictions.iterate(log)] == ids
     compact(log)
     assert not lines.exists() and [found.id for found in predictions.iterate(log)] == ids
+
+
+def test_a_segment_that_a_power_cut_left_empty_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f"{predictions.new_segment_name()}.jsonl").touch()
+    assert compact(tmp_path).segments == 1 and not list(tmp_path.glob("*.jsonl"))
+
+
+def test_compacting_beside_a_server_that_begins_segments_loses_none(tmp_path: Path) -> None:
+    log = predictions.PredictionLog(tmp_path, {"model": "m", "version": 1, "bundle": "b"})
+    written: list[str] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        for _ in range(200):
+            given = log.new_id()
+            reply = json.dumps({"predictions": [{"id": given, "value": 1}]}).encode()
+            log.append(predictions.line(b"2026-01-01T00:00:00.000Z", b"champion", b'{"rows":[{}]}', reply))
+            log.rotate()
+            written.append(given)
+        log.close()
+        stop.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not stop.is_set():
+        compact(tmp_path)
+    writer.join()
+    compact(tmp_path)
+    assert sorted(found.id for found in predictions.iterate(tmp_path)) == sorted(written)
 
 
 def test_a_subject_is_forgotten_beside_a_server_that_goes_on(project: Path) -> None:

@@ -53,6 +53,17 @@ def test_the_environment_names_python_and_every_package() -> None:
     json.dumps(found)
 
 
+def test_what_a_package_carries_inside_itself_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site-packages"
+    (site / "mine-1.0.dist-info").mkdir(parents=True)
+    (site / "ray" / "thirdparty_files" / "carried-2.0.dist-info").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(site)])
+    before = environment_of()
+    assert before["packages"] == ["mine==1.0"]
+    monkeypatch.setattr(sys, "path", [str(site / "ray" / "thirdparty_files"), *sys.path])  # as `import ray` does
+    assert environment_of() == before
+
+
 def test_a_clean_checkout_is_its_commit(repository: Path) -> None:
     assert code_of(repository) == Code(git(repository, "rev-parse", "HEAD"), None)
     assert code_of(repository / "project") == code_of(repository)

@@ -111,17 +111,20 @@ class PredictionLog:
         header = {"format": FORMAT, "started": _now(), **self._header}
         data = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         path, opened = self._folder / f"{segment}.jsonl", -1
+        building = self._folder / f".{segment}.jsonl.new"  # in its place only when it is locked and has its head
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+            opened = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
             fcntl.flock(opened, fcntl.LOCK_EX)
             _write(opened, data)
+            os.rename(building, path)
             _sync_folder(self._folder)
             if self._file >= 0:
                 os.fsync(self._file)
         except OSError as error:
             if opened >= 0:
                 os.close(opened)
+                building.unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
             raise LedgerError(f"The prediction log {self._folder} can't be written: {error.strerror}.") from error
         if self._file >= 0:

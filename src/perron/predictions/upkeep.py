@@ -84,7 +84,7 @@ def compact(folder: Path) -> Compacted:
             if is_closed:
                 target = path.with_suffix(".parquet")
                 before += path.stat().st_size
-                if _write_parquet(path, target, lambda recorded: True):
+                if path.stat().st_size and _write_parquet(path, target, lambda recorded: True):
                     after += target.stat().st_size
                 path.unlink()
                 done += 1
@@ -92,7 +92,7 @@ def compact(folder: Path) -> Compacted:
 
 
 def _finish(folder: Path) -> None:
-    """Removes the lines of segments whose Parquet is there: the process that compacted them was stopped in between."""
+    """Removes the lines of segments whose Parquet is there: what compacted them was stopped in between."""
     for path in folder.glob("*.jsonl"):
         if path.with_suffix(".parquet").exists():
             path.unlink(missing_ok=True)
