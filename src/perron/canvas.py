@@ -2,7 +2,7 @@
 missing in it or contradicts the system.
 
 The file lies beside system.py and only holds data. Its goals are gates of every run, its budgets the limits that
-`perron ship monitoring` writes, its words part of the model card. A part that isn't filled in yet is missing, which
+the service is held to, its words part of the model card. A part that isn't filled in yet is missing, which
 `perron canvas check` says; a part that can't be read stops a run too.
 """
 
@@ -125,8 +125,9 @@ SECTIONS: dict[str, Section] = {
         "min_rows_per_s": (_positive, "that must be predicted on one machine"),
         "machine_cost_per_hour": (_positive, "of that machine"),
         "max_cost_per_1000": (_positive, "that 1,000 predictions may cost, in the same currency"),
+        "machine_watts": (_positive, "that the machine draws at full load; energy is estimated from it"),
         "max_size_mb": (_positive, "that the bundle may take on disk, in 10^6 bytes"),
-    }, optional=frozenset({"machine_cost_per_hour"})),
+    }, optional=frozenset({"machine_cost_per_hour", "machine_watts"})),
     "feasibility": Section("Feasibility", {
         "data": (_text, "whether there is enough of it, and whether it may be used"),
         "technology": (_text, "whether the goals are within reach, and what a simple rule achieves"),
@@ -165,7 +166,10 @@ SECTIONS: dict[str, Section] = {
 EXAMPLES: dict[Judge, str] = {
     _answer: "false", _area: '"none"', _texts: "[]", _day: "2026-12-31", _share: "0.01",
 }  # fmt: skip
-LIMITS = ("max_error_share", "max_p99_ms", "availability")  # budgets that a server is watched by
+# Budgets that a server is watched by.
+LIMITS = (
+    "max_error_share", "max_p99_ms", "availability", "machine_cost_per_hour", "max_cost_per_1000", "machine_watts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -471,7 +475,7 @@ def canvas_file(system: System) -> str:
     parts = [
         f"# The use case of {system.name}, for people and for Perron. `perron canvas check` says what is missing,",
         "# `perron canvas render` makes a page of it. The goals are gates of every run; the budgets are the limits that",
-        "# `perron ship monitoring` writes; the words are part of the model card.",
+        "# the service is held to; the words are part of the model card.",
         "", f"format = {FORMAT}",
     ]  # fmt: skip
     for name, section in SECTIONS.items():

@@ -16,11 +16,13 @@ from typing import Any, Literal
 import numpy as np
 
 from perron.bundle import Bundle, load
+from perron.canvas import read_canvas
 from perron.contract import Role
 from perron.drift import Drift, Limits, find_drift, show_number
 from perron.errors import DataError, MissingPackage, NotFound
 from perron.estimate import Calibration, Estimate, expected_accuracy, expected_error
 from perron.ledger import CHAMPION
+from perron.levels import Levels, ServiceLimits, excess_of, levels_of, limits_of
 from perron.metrics import METRICS
 from perron.performance import Losses, Performance, Period
 from perron.predictions import iterate
@@ -32,7 +34,8 @@ from perron.windows import CONFIDENCE, PREDICTION, Key, merged, read_windows, re
 __all__ = ["Finding", "FindingKind", "Look", "Monitor", "WindowView", "find_change", "hold_to_training", "look"]
 
 FindingKind = Literal[
-    "drift", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "traffic", "no_reference",
+    "drift", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "budget", "traffic",
+    "resources", "cost", "no_reference",
 ]  # fmt: skip
 Severity = Literal["low", "medium", "high"]
 Every = Literal["hour", "day", "all"]
@@ -78,7 +81,10 @@ class WindowView:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look found: of a model's version, over periods of time."""
+    """What one look found: of a model's version, over periods of time.
+
+    `levels` are those of the service, None where no server left any; `judged` the kinds of findings that they were enough for.
+    """
 
     model: str
     version: int
@@ -94,6 +100,8 @@ class Look:
     coverage: float | None
     estimates: tuple[tuple[str, Estimate], ...]
     slices: tuple[tuple[str, Losses], ...] = ()
+    levels: Levels | None = None
+    judged: frozenset[str] = frozenset()
 
     @property
     def worst(self) -> Severity | None:
@@ -119,6 +127,7 @@ class Look:
                 ],
             },
             "estimates": [{"start": start, **estimate.to_json()} for start, estimate in self.estimates],
+            "service": None if self.levels is None else self.levels.to_json(),
         }  # fmt: skip
 
 
@@ -272,12 +281,14 @@ class Monitor:
             *self._estimate_findings(estimates),
             *self._concept_findings(first),
         ]
+        levels, beyond, judged = self._service(since, until, now)
+        findings += beyond
         rank = {"high": 0, "medium": 1, "low": 2}
         return Look(
             self.model, self.version, _text(now), self.bundle.task, rows, tuple(windows),
             tuple(sorted(findings, key=lambda f: rank[f.severity])), self.metric, self.expected, tuple(periods), outcomes,
             min(1.0, outcomes.n / rows) if rows else None, tuple(estimates),
-            tuple((part, losses) for part, losses in slices if losses.n),
+            tuple((part, losses) for part, losses in slices if losses.n), levels, frozenset(judged),
         )  # fmt: skip
 
     # -- traffic and drift
@@ -302,6 +313,32 @@ class Monitor:
             made.append(WindowView(begun, sketch.rows, sketch, drifts))
             waiting, begun = [], None
         return made
+
+    # -- the service
+
+    @property
+    def service_limits(self) -> ServiceLimits:
+        """What the service must hold: the canvas's numbers, else the defaults.
+
+        Raises:
+            DeclarationError: canvas.toml is wrong.
+        """
+        return limits_of(read_canvas(self.project.folder))
+
+    def _service(
+        self, since: datetime | None, until: datetime | None, now: datetime
+    ) -> tuple[Levels | None, list[Finding], set[str]]:
+        """The levels of the service, what of them is beyond its limits, and of which kinds there was enough to judge."""
+        limits = self.service_limits
+        folder = self.project.folder / ".perron" / "minutes"
+        levels = levels_of(folder, self.model, limits, since=since, until=until, now=now)
+        if levels is None:
+            return None, [], set()
+        beyond, judged = excess_of(levels, limits, self.version)
+        return levels, [
+            self._finding(one.kind, one.subject, one.severity, one.detail, one.value, one.limit, one.since, one.route)
+            for one in beyond
+        ], judged  # fmt: skip
 
     def _no_reference(self) -> list[Finding]:
         if self.sketch is not None:
@@ -448,9 +485,9 @@ class Monitor:
 
     def _finding(
         self, kind: FindingKind, subject: str, severity: Severity, detail: str, value: float | None = None,
-        limit: float | None = None, since: str | None = None,
+        limit: float | None = None, since: str | None = None, route: str = "",
     ) -> Finding:  # fmt: skip
-        return Finding(kind, subject, severity, detail, value, limit, since, self.model, self.version, "")
+        return Finding(kind, subject, severity, detail, value, limit, since, self.model, self.version, route)
 
 
 def find_change(stream: Sequence[tuple[float, bool]], *, is_class: bool) -> tuple[int, list[str], float, float] | None:

@@ -19,7 +19,7 @@ from perron.check.request import Decoder
 from perron.demonstration import serving
 from perron.errors import PerronError
 from perron.tune.load import Load, Target, send
-from perron.tune.loadtest import Measured, recommend, rows_like, words, worker_counts
+from perron.tune.loadtest import Measured, held, recommend, rows_like, words, worker_counts
 from tests.conftest import perron, perron_json
 
 
@@ -157,6 +157,38 @@ def test_the_command_recommends_workers_and_leaves_the_project_as_it_was(things:
     assert {run["connections"] for run in found["runs"]} == {1, 8}
     assert all(run["answered"] > 0 and run["failed"] == 0 and run["threads"] >= 1 for run in found["runs"])
     assert {path.name for path in (things / ".perron").iterdir() if not path.name.startswith("ledger.db")} == before
+
+
+def test_a_budget_is_held_by_one_run_or_by_none() -> None:
+    def measured(connections: int, answered: int, time_s: float) -> Measured:
+        return Measured(1, 2, Load(connections, seconds=1.0, answered=answered, times_s=[time_s]), 1)
+
+    runs = [measured(1, 100, 0.002), measured(32, 900, 0.2)]
+    assert held(runs, {}) is None and held([], {"max_p99_ms": 5}) == (
+        False,
+        "The canvas asks for 99 % within 5 ms; nothing was answered.",
+    )
+    assert held(runs, {"min_rows_per_s": 1500}) == (
+        True,
+        "The canvas asks for 1,500 rows/s; held: 1,800 rows/s with 99 % within 200 ms over 32 connections.",
+    )
+    both = held(runs, {"min_rows_per_s": 1500, "max_p99_ms": 50})
+    assert both is not None and not both[0] and "not held by any run" in both[1]
+    assert (held(runs, {"min_rows_per_s": 150, "max_p99_ms": 50}) or (False,))[0]
+
+
+def test_the_canvas_is_held_to_and_its_number_decides(things: Path) -> None:
+    options = ("tune", "loadtest", "--seconds", "0.2", "--connections", "1", "--check")
+    assert "min_rows_per_s" in perron(*options, cwd=things, check=False).stderr
+    canvas = things / "canvas.toml"
+    try:
+        canvas.write_text("[budgets]\nmin_rows_per_s = 1\nmax_p99_ms = 10000\n")
+        assert "held: " in perron(*options, cwd=things).stdout
+        canvas.write_text("[budgets]\nmin_rows_per_s = 100000000\n")
+        done = perron(*options, cwd=things, check=False)
+        assert done.returncode == 1 and "not held by any run" in done.stdout
+    finally:
+        canvas.unlink()
 
 
 def test_the_command_loads_a_server_that_runs(things: Path) -> None:

@@ -129,6 +129,12 @@ def test_a_live_prometheus_has_data_for_every_rule_and_panel(tmp_path: Path) -> 
     drift = CollectorRegistry()
     for name, value in (("perron_drift", 0.31), ("perron_drift_severity", 2.0)):
         Gauge(name, name, ["model", "version", "column"], registry=drift).labels("things", "1", "size").set(value)
+    for name in (
+        "perron_gpu_busy_share",
+        "perron_gpu_used_bytes",
+        "perron_gpu_memory_bytes",
+    ):  # of a machine that has one
+        Gauge(name, name, ["gpu", "name"], registry=drift).labels("0", "Fast One").set(0.5)
     page, thread = start_http_server(0, "127.0.0.1", drift)
     with serving(project) as (address, _):
         targets = [f"--target={address}", f"--target=http://127.0.0.1:{page.server_port}"]

@@ -134,6 +134,20 @@ def test_limits_on_errors_and_latency_are_judged_once_enough_came() -> None:
     assert _excess(100, 0, quick, None, 50.0) is None
 
 
+def test_the_canvas_says_when_a_test_ends_and_options_go_before(project: Path) -> None:
+    def routing() -> dict[str, Any]:
+        (newest, *_) = perron_json("deploy", "history", cwd=project)
+        return {name: newest["routing"][name] for name in ("max_error_share", "max_latency_ms")}
+
+    perron("deploy", "canary", cwd=project)
+    assert routing() == {"max_error_share": 0.05, "max_latency_ms": None}
+    (project / "canvas.toml").write_text("[budgets]\nmax_p99_ms = 40\nmax_error_share = 0.001\n")
+    perron("deploy", "canary", cwd=project)
+    assert routing() == {"max_error_share": 0.001, "max_latency_ms": 40.0}
+    perron("deploy", "ab", "--key", "kind", "--max-error-share", "0.2", "--max-latency-ms", "9", cwd=project)
+    assert routing() == {"max_error_share": 0.2, "max_latency_ms": 9.0}
+
+
 def test_a_declared_rollout_makes_a_new_version_the_challenger(tmp_path: Path) -> None:
     project = write_project(tmp_path / "things", "label")
     system = project / "system.py"

@@ -34,7 +34,7 @@ def test_the_pages_commands_run(folder: Path) -> None:
         "alerts init", "alerts check", "alerts list", "alerts list", "alerts test", "ship monitoring"
     ]  # fmt: skip
     said = [perron(*word, cwd=folder).stdout for word in words]
-    assert "8 rules" in said[0] and "told by terminal" in said[1] and "No alert is open" in said[2]
+    assert "9 rules" in said[0] and "told by terminal" in said[1] and "No alert is open" in said[2]
     assert "nothing has happened" in said[4]
     for name in re.findall(r"^\| `((?:prometheus|grafana)/[^`]+)`", PAGE, re.MULTILINE):
         assert (folder / "deploy" / name).exists(), name

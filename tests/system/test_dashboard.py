@@ -253,6 +253,8 @@ def test_live_shows_traffic_drift_and_performance(page: Any, served: Served) -> 
     facts = facts_of(page)
     assert facts["All days shown"] == "200" and facts["Outcomes"] == "100" and facts["rmse"] == number(measured[0])
     assert facts["Requests"] == "0" and facts["On the test rows"] == number(found.expected)
+    assert found.levels is not None and found.levels.total is not None
+    assert facts["Error budget left"] == "100 %" and facts["Failed"].startswith("0") and facts["Memory"].endswith("MB")
     assert [row[1] for row in cells(page, "Findings")] == [one.subject for one in found.findings]
     expect(page.get_by_text("An estimate, made without outcomes by DLE")).to_be_visible()
     assert page.get_by_test_id("stVegaLiteChart").count() == 5

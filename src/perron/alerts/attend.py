@@ -8,6 +8,7 @@ from perron.alerts import Alerts, Sent
 from perron.alerts.actions import act
 from perron.alerts.events import Event
 from perron.alerts.settings import read_settings
+from perron.levels import KINDS as LEVELS
 from perron.monitor import FEWEST_OUTCOMES, Look
 from perron.project import Project
 from perron.system import System
@@ -41,7 +42,7 @@ def attend(
 ) -> Attended:
     """Raises, repeats and recovers the project's alerts by a look, does what they ask for, and tells.
 
-    What a look can't speak of (no traffic, no outcomes yet, no look at skew) neither raises nor recovers anything.
+    What a look can't speak of (no traffic, no outcomes yet, no look at skew, too few requests) neither raises nor recovers anything.
 
     Raises:
         DeclarationError: alerts.toml is wrong.
@@ -52,8 +53,8 @@ def attend(
         *(OF_TRAFFIC if not look.rows else ()),
         *(OF_OUTCOMES if look.outcomes.n < FEWEST_OUTCOMES else ()),
         *(() if has_skew else ("skew",)),
-        "errors", "latency", "traffic",
-    ]  # fmt: skip
+        *(kind for kind in LEVELS if kind not in look.judged),
+    ]
     events = alerts.judge(look.findings, clock(), models=[look.model], unjudged=unjudged)
     events += act(alerts, system, project, clock)
     return Attended(tuple(events), tuple(alerts.tell(clock())))

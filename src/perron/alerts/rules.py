@@ -96,7 +96,8 @@ def default_rules(system: System, goals: Sequence[Gate] = ()) -> tuple[Rule, ...
         ),
         Rule("inputs", kinds=("drift",), severity="medium", looks=2),
         Rule("skew", kinds=("skew",)),
-        Rule("service", kinds=("errors", "latency", "traffic"), severity="medium", cooldown_h=1.0),
+        Rule("service", kinds=("errors", "latency", "budget", "traffic", "resources"), severity="medium", cooldown_h=1.0),
+        Rule("cost", kinds=("cost",), severity="medium"),
         Rule("no reference", kinds=("no_reference",), cooldown_h=168.0),
     )  # fmt: skip
 

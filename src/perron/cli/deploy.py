@@ -17,8 +17,30 @@ app = typer.Typer(help="Part a model's requests among versions: canary, A/B, sha
 Version = Annotated[str, typer.Argument(help="The other version: its number or an alias.")]
 Model = Annotated[str | None, typer.Option(help="The model, where there are several.")]
 Reason = Annotated[str | None, typer.Option(help="Why; kept in the ledger.")]
-Errors = Annotated[float | None, typer.Option(help="The share of its requests that may fail before it ends by itself.")]
-Latency = Annotated[float | None, typer.Option(help="What its slowest 5 % may take before it ends by itself.")]
+Errors = Annotated[
+    float | None,
+    typer.Option(
+        help="The share of its requests that may fail before it ends by itself. [default: canvas.toml's, or 0.05]"
+    ),
+]
+Latency = Annotated[
+    float | None,
+    typer.Option(
+        help="What its slowest 5 % may take before it ends by itself. [default: canvas.toml's max_p99_ms, or anything]"
+    ),
+]
+
+
+def _limits(folder: Path, max_error_share: float | None, max_latency_ms: float | None) -> dict[str, float | None]:
+    """When a version's part in a rollout ends: as given, else by the canvas's budgets."""
+    from perron.canvas import read_canvas
+
+    canvas = read_canvas(shared.project_folder(folder))
+    budgets = canvas.limits if canvas is not None else {}
+    return {
+        "max_error_share": budgets.get("max_error_share", 0.05) if max_error_share is None else max_error_share,
+        "max_latency_ms": budgets.get("max_p99_ms") if max_latency_ms is None else max_latency_ms,
+    }
 
 
 def _decide(rollout: "Rollout", model: str | None, reason: str | None, folder: Path) -> None:
@@ -36,7 +58,7 @@ def canary(
     key: Annotated[
         str | None, typer.Option(help="A field whose values stay with one version. [default: chance]")
     ] = None,
-    max_error_share: Errors = 0.05,
+    max_error_share: Errors = None,
     max_latency_ms: Latency = None,
     model: Model = None,
     reason: Reason = None,
@@ -45,7 +67,7 @@ def canary(
     """Give a small share of the requests to another version; it ends by itself when it fails, is slow, or is worse."""
     from perron import rollout
 
-    made = rollout.canary(version, share=share, key=key, max_error_share=max_error_share, max_latency_ms=max_latency_ms)
+    made = rollout.canary(version, share=share, key=key, **_limits(folder, max_error_share, max_latency_ms))
     _decide(made, model, reason, folder)
 
 
@@ -54,7 +76,7 @@ def ab(
     key: Annotated[str, typer.Option(help="The field whose values always get the same version.")],
     version: Version = "challenger",
     share: Annotated[float, typer.Option(help="Of the values.")] = 0.5,
-    max_error_share: Errors = 0.05,
+    max_error_share: Errors = None,
     max_latency_ms: Latency = None,
     model: Model = None,
     reason: Reason = None,
@@ -63,7 +85,7 @@ def ab(
     """Test two versions against each other by key; `perron deploy report` says what the outcomes tell."""
     from perron import rollout
 
-    made = rollout.ab(version, key=key, share=share, max_error_share=max_error_share, max_latency_ms=max_latency_ms)
+    made = rollout.ab(version, key=key, share=share, **_limits(folder, max_error_share, max_latency_ms))
     _decide(made, model, reason, folder)
 
 
@@ -85,7 +107,7 @@ def shadow(
 def bandit(
     version: Version = "challenger",
     within: Annotated[float | None, typer.Option(help="Of numbers: the largest error that is good enough.")] = None,
-    max_error_share: Errors = 0.05,
+    max_error_share: Errors = None,
     model: Model = None,
     reason: Reason = None,
     folder: shared.Folder = Path(),
@@ -93,7 +115,8 @@ def bandit(
     """Give more requests to whichever version's outcomes are better, as they come in."""
     from perron import rollout
 
-    _decide(rollout.bandit(version, within=within, max_error_share=max_error_share), model, reason, folder)
+    most = _limits(folder, max_error_share, None)["max_error_share"]
+    _decide(rollout.bandit(version, within=within, max_error_share=most), model, reason, folder)
 
 
 @app.command()

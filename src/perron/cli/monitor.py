@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perron.cli import MISTAKE, shared
-from perron.errors import DeclarationError
+from perron.errors import DeclarationError, PerronError
 
 if TYPE_CHECKING:
     from perron.alerts.channels import ChannelSettings
     from perron.monitor import Look, Monitor
 
-__all__ = ["monitor"]
+__all__ = ["SERVER", "monitor"]
+
+SERVER = "PERRON_MONITORED_SERVER"  # the process whose end is this one's, set by `perron serve --monitor`
 
 
 def monitor(
@@ -51,8 +53,6 @@ def monitor(
     as_json: shared.Json = False,
 ) -> None:
     """Look at a model's traffic beside its training: drift, performance, estimates. Exit code 1 on a high finding."""
-    import time
-
     shared.demand_known("every", every, ("hour", "day", "all"))
     shared.demand_known("fail_on", fail_on, ("low", "medium", "high", "never"))
     if mail is not None and watch is not None:
@@ -64,15 +64,22 @@ def monitor(
         if not as_json:
             print(f"{count:,} windows were made anew from the prediction log.")
     while True:
-        found = made.look(every, days, skew=skew)
-        _tell(found, html, as_json)
-        if alert or (alert is None and (made.project.folder / "alerts.toml").is_file()):
-            _alert(found, made, has_skew=skew)
-        if channel is not None:
-            _mail(found, channel, made, as_json)
+        try:
+            found = made.look(every, days, skew=skew)
+            _tell(found, html, as_json)
+            if alert or (alert is None and (made.project.folder / "alerts.toml").is_file()):
+                _alert(found, made, has_skew=skew)
+            if channel is not None:
+                _mail(found, channel, made, as_json)
+        except PerronError as error:
+            if watch is None:
+                raise
+            shared.error_line(f"perron: {error} Looked at again in {watch:g} s.")
         if watch is None:
             break
-        time.sleep(watch)
+        _pause(watch)
+        made.project.ledger.close()
+        made = _monitor(folder, model, version)  # another version may be champion by now
     ranks = {"low": 0, "medium": 1, "high": 2}
     if fail_on != "never" and found.worst is not None and ranks[found.worst] >= ranks[fail_on]:
         raise typer.Exit(MISTAKE)
@@ -83,6 +90,18 @@ def _monitor(folder: Path, model: str | None, version: str) -> "Monitor":
 
     project = shared.open_project(folder)
     return Monitor(project, shared.the_model(project, model), version)
+
+
+def _pause(seconds: float) -> None:
+    """Waits; ends this process when it watches for a server that is no more."""
+    import os
+    import time
+
+    server, end = os.environ.get(SERVER), time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if server is not None and os.getppid() != int(server):
+            raise typer.Exit
+        time.sleep(min(left, 1.0))
 
 
 def _channel(made: "Monitor", name: str) -> "ChannelSettings":
@@ -139,6 +158,8 @@ def _tell(found: "Look", html: Path | None, as_json: bool) -> None:
         print(
             f"{estimate.metric} {shared.show(estimate.value)} estimated by {estimate.method}, before outcomes, since {start[:10]}"
         )
+    for words in () if found.levels is None else found.levels.words:
+        print(words)
     rows: list[list[Any]] = [
         [f.severity, f.kind.replace("_", " "), f.subject, (f.since or "–")[:16].replace("T", " "), f.detail]
         for f in found.findings

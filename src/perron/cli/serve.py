@@ -1,11 +1,17 @@
 """`perron serve`: the API."""
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perron.cli import shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from perron.project import Project
 
 __all__ = ["serve"]
 
@@ -52,6 +58,14 @@ def serve(
         bool,
         typer.Option("--no-windows", help="Keep no live windows; `perron monitor --rebuild` makes them of the log."),
     ] = False,
+    monitor: Annotated[
+        float | None,
+        typer.Option(
+            help="Look at the traffic every so many seconds, in a process beside, and raise alerts.",
+            metavar="SECONDS",
+            min=1.0,
+        ),
+    ] = None,
     clock: Annotated[
         Path | None,
         typer.Option(
@@ -123,16 +137,65 @@ def serve(
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
         windows=project.folder / ".perron" / "windows" if not no_windows and clock is None else None,
+        minutes=project.folder / ".perron" / "minutes" if clock is None else None,
         batches=BatchSettings(
             project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
             places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
             allow_private_callbacks=private_callbacks,
         ),
     )  # fmt: skip
-    answer(
-        settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,
-        announce=lambda plan: print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True),
-    )  # fmt: skip
+    with _monitoring(monitor, project, model or ()):
+        answer(
+            settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,
+            announce=lambda plan: print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True),
+        )  # fmt: skip
+
+
+@contextmanager
+def _monitoring(every_s: float | None, project: "Project", models: "Sequence[str]") -> "Iterator[None]":
+    """Has the champions of the models that take rows watched meanwhile, each by a process of its own: a look takes no request's time."""
+    import os
+    import subprocess
+    import sys
+
+    from perron.cli.monitor import SERVER
+    from perron.deployments import models_of
+    from perron.ledger import CHAMPION
+
+    watching: list[subprocess.Popen[bytes]] = []
+    for name in models_of(project.ledger, models) if every_s is not None else ():
+        champion = project.ledger.get_version(name, CHAMPION)
+        if not (project.ledger.bundle_path(champion) / "contract.json").is_file():
+            shared.error_line(f"{name} takes tensors; nothing watches it.")
+            continue
+        words = [
+            "monitor",
+            "--watch",
+            str(every_s),
+            "--alert",
+            "--fail-on",
+            "never",
+            "--model",
+            name,
+            "-C",
+            project.folder,
+        ]
+        watching.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "perron", *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                env={**os.environ, SERVER: str(os.getpid())}, start_new_session=True,
+            )
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        for process in watching:
+            process.terminate()
+        for process in watching:
+            try:
+                process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _follow(clock: Path) -> None:

@@ -1,7 +1,7 @@
 """`perron ship`: files for other tools, derived from the system."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -48,19 +48,17 @@ def monitoring(
     as_json: shared.Json = False,
 ) -> None:
     """Write Prometheus's configuration and rules, their tests, and a Grafana board, all for the project's servers."""
-    from dataclasses import replace
-
     from perron.canvas import read_canvas
+    from perron.levels import limits_of
     from perron.ship.files import write_files
     from perron.ship.grafana import grafana_files
-    from perron.ship.prometheus import ServiceLimits, prometheus_files
+    from perron.ship.prometheus import prometheus_files
 
     project, system = shared.open_system(folder)
-    canvas = read_canvas(project.folder)
-    given = {"max_error_share": max_error_share, "max_p99_ms": max_p99_ms, "availability": availability}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    wanted: dict[str, Any] = {**(canvas.limits if canvas else {}), **chosen}
-    limits = replace(ServiceLimits(max_queue_rows=max_queue_rows), **wanted)
+    limits = limits_of(
+        read_canvas(project.folder), max_error_share=max_error_share, max_p99_ms=max_p99_ms, availability=availability,
+        max_queue_rows=max_queue_rows,
+    )  # fmt: skip
     files = {
         **prometheus_files([system.name], limits, targets=target or ["http://127.0.0.1:8000"], token_file=token_file),
         **grafana_files(system.name, prometheus_url=prometheus_url),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from perron.drift import Drift, show_number
+from perron.levels import Levels
 from perron.monitor import Finding, Look
 from perron.pages import charts
 from perron.pages.charts import cut, esc
@@ -16,6 +17,7 @@ SEVERITY = {"high": "High", "medium": "Medium", "low": "Low"}
 KINDS = {
     "drift": "drift of inputs", "prediction_drift": "drift of predictions", "target_drift": "drift of outcomes", "performance": "performance",
     "estimate": "estimate", "concept": "concept drift", "skew": "skew", "no_reference": "no reference",
+    "errors": "errors", "latency": "latency", "budget": "error budget", "traffic": "traffic", "resources": "resources", "cost": "cost",
 }  # fmt: skip
 
 
@@ -26,6 +28,7 @@ def render(look: Look) -> str:
         ("drift", "What moved", _pictures([f.drift for f in look.findings if f.drift is not None])),
         ("performance", "Performance", _performance(look)),
         ("traffic", "Traffic", _traffic(look)),
+        ("service", "Service", _service(look.levels)),
     ]
     shown = [(key, title, body) for key, title, body in sections if body]
     nav = "".join(f'<a href="#{key}">{esc(title)}</a>' for key, title, _ in shown)
@@ -168,6 +171,47 @@ def _traffic(look: Look) -> str:
     picture = charts.columns([window.rows for window in look.windows], alt) if len(look.windows) > 1 else ""
     return (f'<figure class="card pad">{picture}</figure>' if picture else "") + _table(
         ["Since", "Rows", "Drifted"], rows
+    )
+
+
+def _service(levels: Levels | None) -> str:
+    """How many requests failed and how long they took, the error budget, and what was used."""
+    if levels is None:
+        return ""
+    ways = [
+        [
+            str(way.version), way.route, f"{way.traffic.requests:,}", "–" if way.error_share is None else f"{way.error_share:.2%}",
+            *("–" if (found := way.percentile_ms(share)) is None else f"{found:.3g} ms" for share in (0.5, 0.95, 0.99)),
+        ]
+        for way in levels.ways[:40]
+    ]  # fmt: skip
+    used = [
+        [
+            one.host, str(one.worker), f"{one.cpu_share:.0%} ({one.busiest_share:.0%} in the busiest minute)",
+            "–" if one.resident_bytes is None else f"{one.resident_bytes / 1e6:,.0f} MB",
+            "–" if one.open_files is None else f"{one.open_files:,} of {one.most_files or 0:,}", f"{one.queue_rows:,}",
+        ]
+        for one in levels.processes[:40]
+    ]  # fmt: skip
+    burns = [f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min" for minutes in levels.burn]
+    facts = [
+        ("Error budget left", "–" if levels.budget_left is None else f"{levels.budget_left:.0%} of a month's"),
+        ("Its burn", ", ".join(f"{'–' if value is None else f'{value:.3g}'} over {words}" for words, value in zip(burns, levels.burn.values(), strict=True))),
+        ("Busiest minute", f"{levels.busiest_rows_per_s:,.3g} rows a second"),
+        ("Refused", ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(levels.refused.items())) or "none"),
+        ("Disk", "–" if levels.disk_free_bytes is None or not levels.disk_bytes else f"{levels.disk_free_bytes / 1e9:.3g} of {levels.disk_bytes / 1e9:.3g} GB free"),
+        ("Cost of 1,000 predictions", "no price is declared" if levels.cost_per_1000 is None else f"{levels.cost_per_1000:.3g}"),
+        ("Energy", f"{levels.energy_kwh * 1000:.3g} Wh, an estimate by CPU time"),
+    ]  # fmt: skip
+    listed = "".join(f"<div><dt>{esc(name)}</dt><dd>{esc(value)}</dd></div>" for name, value in facts)
+    return (
+        (
+            _table(["Version", "Route", "Requests", "Failed", "Half within", "95 % within", "99 % within"], ways)
+            if ways
+            else ""
+        )
+        + f'<dl class="facts card pad">{listed}</dl>'
+        + _table(["Host", "Worker", "CPU", "Memory", "Open files", "Rows that waited"], used)
     )
 
 

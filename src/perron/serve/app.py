@@ -14,12 +14,14 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import sqrt
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
+from perron.minutes import Gpu, MinuteWriter, Usage, share_at_least
 from perron.plan import Memory, NotOffered, Plan, TokenPlan
 from perron.predictions import ROTATE
 from perron.serve.batches import Batches, BatchSettings
@@ -30,6 +32,7 @@ from perron.serve.models import Endpoint, Model, Models
 from perron.serve.negotiation import choose, has_already
 from perron.serve.problem import Answer, Stream, problem
 from perron.serve.routes import Headers, Request, Route, Routes, Scope, takes
+from perron.serve.usage import read_gpus, read_usage
 from perron.serve.watch import Watcher
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
 ALONE_ROWS = 64  # more take long enough for others to come: they go through the batcher
 FOLLOW_EVERY_S = 0.5
 LEAVE_EVERY_S = TEND_EVERY_S = 1.0
+GPUS_EVERY_S = 30.0
 FEWEST_REQUESTS = 30  # of an arm before its limits are looked at
 ROTATE_EVERY_S = 3600.0  # a segment holds an hour at most, so that what is older can be compacted or deleted
 UNLOGGED = ("x-perron-log", "failing: this answer may have no receipt")
@@ -60,7 +64,7 @@ class Settings:
     all the same, with a header, a count and a log line that say so.
     `batches`: what is done for asynchronous batches; None where there are none.
     `cache_requests`: how many answered requests each version remembers, to answer equal ones without its graph; 0: none.
-    `windows`: the folder of the live windows that monitoring reads; None keeps none.
+    `windows`, `minutes`: the folders of the live windows and of the minutes that monitoring reads; None keeps none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
@@ -74,6 +78,7 @@ class Settings:
     on_log_failure: OnLogFailure = "refuse"
     cache_requests: int = 0
     windows: Path | None = None
+    minutes: Path | None = None
     cors_origins: tuple[str, ...] = ()
     anonymous_admin: bool = True
     access_log: bool = False
@@ -110,7 +115,7 @@ class Service:
         self.cors = Cors(settings.cors_origins)
         watched = settings.access_log or settings.traces
         self.watcher = Watcher(access_log=settings.access_log, traces=settings.traces) if watched else None
-        self.registry = Registry(settings.shared, settings.worker)
+        self.registry = Registry(settings.shared, settings.worker, self._usage)
         self.models = Models(
             self.registry,
             settings.log_folder,
@@ -122,9 +127,6 @@ class Service:
             settings.windows,
             settings.cache_requests,
             max(1, len(os.sched_getaffinity(0)) // settings.workers),
-        )
-        self.registry.gauge(
-            "perron_queue_rows", "Rows that wait to be predicted.", lambda: [({}, self.models.waiting_rows)]
         )
         self.registry.gauge("perron_model_info", "The versions that answer, by route.", self._info)
         self.registry.gauge(
@@ -140,6 +142,8 @@ class Service:
         self._following = asyncio.Lock()
         self.document: tuple[Any, Answer] | None = None  # OpenAPI, and of what
         self._tender = ThreadPoolExecutor(1, "perron-tend")
+        self._gpus, self._gpus_due = tuple[Gpu, ...](), 0.0
+        self._minutes = MinuteWriter(settings.minutes) if settings.minutes is not None else None
 
     def _all_routes(self) -> list[Route]:
         from perron.serve import batches, mlflow, oip, rest  # not at the top: they need what is here
@@ -248,12 +252,24 @@ class Service:
                 for collector in self.models.collectors:
                     await loop.run_in_executor(self._tender, collector.work, collector.take())
                 await loop.run_in_executor(self._tender, self.memory.tend)
+                await loop.run_in_executor(self._tender, self._note_minute)
                 failed = ""
             except Exception as error:
                 if repr(error) != failed:
                     logger.exception("what is to be done beside serving failed")
                 failed = repr(error)
             await asyncio.sleep(TEND_EVERY_S)
+
+    def _usage(self) -> Usage:
+        """What this process uses now."""
+        return read_usage(self.settings.log_folder, self.settings.worker, self.models.waiting_rows, self._gpus)
+
+    def _note_minute(self, *, is_last: bool = False) -> None:
+        if time.monotonic() >= self._gpus_due and not is_last:
+            self._gpus, self._gpus_due = read_gpus(), time.monotonic() + GPUS_EVERY_S
+        if self._minutes is not None:
+            traffic, refused = self.registry.traffic()
+            self._minutes.tick(traffic, refused, self._usage(), datetime.now(UTC), is_last=is_last)
 
     async def _leave_numbers(self) -> None:
         loop = asyncio.get_running_loop()
@@ -559,8 +575,9 @@ class Service:
             await self.batches.close()
         await self.models.drain(drain_s)
         self.models.close()
-        with contextlib.suppress(Exception):  # what the last requests left is sent on, too
-            await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._tender, self.memory.tend), drain_s)
+        for last in (partial(self._note_minute, is_last=True), self.memory.tend):
+            with contextlib.suppress(Exception):  # what the last requests left is kept and sent on, too
+                await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._tender, last), drain_s)
         self._tender.shutdown(wait=False, cancel_futures=True)
         if self.watcher is not None:
             await self.run(self.watcher.close)
@@ -604,17 +621,10 @@ def deadline_of(timeout_ms: str) -> float:
 def _excess(
     requests: int, errors: int, latency: Histogram, max_error_share: float | None, max_latency_ms: float | None
 ) -> str | None:
-    """What of an arm is beyond its limits, in words; nothing is said before enough requests came.
-
-    Errors: the lower end of Wilson's interval (E. B. Wilson, 1927) at three standard deviations.
-    """
+    """What of an arm is beyond its limits, in words; nothing is said before enough requests came."""
     tried = requests + errors
-    if max_error_share is not None and tried >= FEWEST_REQUESTS:
-        z, p = 3.0, errors / tried
-        middle = p + z * z / (2 * tried)
-        low = (middle - z * sqrt(p * (1 - p) / tried + z * z / (4 * tried * tried))) / (1 + z * z / tried)
-        if low > max_error_share:
-            return f"{errors} of {tried} requests failed, more than {max_error_share:.1%}"
+    if max_error_share is not None and tried >= FEWEST_REQUESTS and share_at_least(errors, tried) > max_error_share:
+        return f"{errors} of {tried} requests failed, more than {max_error_share:.1%}"
     measured = max_latency_ms is not None and sum(latency.counts) >= FEWEST_REQUESTS
     if measured and latency.at_least(0.95) * 1000 >= (max_latency_ms or 0.0):
         return f"the slowest 5 % of requests take more than {max_latency_ms:g} ms"

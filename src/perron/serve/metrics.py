@@ -17,10 +17,11 @@ from prometheus_client import CollectorRegistry, Metric, PlatformCollector, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from perron.minutes import LATENCY_BOUNDS, Traffic, Usage
+
 __all__ = ["Histogram", "Numbers", "Registry"]
 
 BATCH_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
-LATENCY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LABELS = ("model", "version", "route")
 
 
@@ -101,10 +102,13 @@ class Registry(Collector):
     Args:
         shared: the folder where the workers of one server leave their numbers; None for a server of one process.
         worker: this worker's number.
+        usage: tells what this process uses.
     """
 
-    def __init__(self, shared: Path | None = None, worker: int = 0) -> None:
-        self._shared, self._worker = shared, worker
+    def __init__(
+        self, shared: Path | None = None, worker: int = 0, usage: Callable[[], Usage] = lambda: Usage("")
+    ) -> None:
+        self._shared, self._worker, self._usage = shared, worker, usage
         self._numbers: dict[tuple[str, str, str], Numbers] = {}
         self._refused: dict[str, int] = {}
         self.gauges: dict[str, tuple[str, Callable[[], Iterable[tuple[dict[str, str], float]]]]] = {}
@@ -121,6 +125,14 @@ class Registry(Collector):
     def everywhere(self) -> dict[tuple[str, str, str], Numbers]:
         """The numbers by (model, version, route), of all workers together."""
         return self._all()[0]
+
+    def traffic(self) -> tuple[dict[tuple[str, int, str], Traffic], dict[str, int]]:
+        """What this worker did since it started, by (model, version, route), and what it refused, by reason."""
+        found = {
+            (model, int(version), route): Traffic(n.requests, n.errors, n.rows, list(n.latency.counts), n.latency.total)
+            for (model, version, route), n in list(self._numbers.items())
+        }
+        return found, dict(self._refused)
 
     def refused(self, reason: str) -> None:
         self._refused[reason] = self._refused.get(reason, 0) + 1
@@ -147,6 +159,7 @@ class Registry(Collector):
                 "numbers": [[*labels, numbers.dump()] for labels, numbers in self._numbers.items()],
                 "refused": self._refused,
                 "counters": {name: [words, values] for name, (words, values) in self.counters.items()},
+                "usage": self._usage(),
             }
         )
         building = self._shared / f".{self._worker}.numbers"
@@ -155,8 +168,11 @@ class Registry(Collector):
 
     def _all(
         self,
-    ) -> tuple[dict[tuple[str, str, str], Numbers], dict[str, int], dict[str, tuple[str, dict[str, float]]]]:
-        """This worker's numbers and the others', added up."""
+    ) -> tuple[
+        dict[tuple[str, str, str], Numbers], dict[str, int], dict[str, tuple[str, dict[str, float]]], list[Usage]
+    ]:
+        """This worker's numbers and the others', added up, and what each uses."""
+        usages = [self._usage()]
         found: dict[tuple[str, str, str], Numbers] = {}
         refused = dict(self._refused)
         counters = {name: (words, dict(values)) for name, (words, values) in self.counters.items()}
@@ -177,10 +193,11 @@ class Registry(Collector):
                 mine = counters.setdefault(name, (words, {}))[1]
                 for label, value in values.items():
                     mine[label] = mine.get(label, 0.0) + value
-        return found, refused, counters
+            usages.append(msgspec.convert(left["usage"], Usage))
+        return found, refused, counters, sorted(usages, key=lambda usage: usage.worker)
 
     def collect(self) -> Iterator[Metric]:
-        numbers, refused, counters = self._all()
+        numbers, refused, counters, usages = self._all()
         families = {
             "requests": CounterMetricFamily("perron_requests", "Prediction requests that were answered.", labels=LABELS),
             "rows": CounterMetricFamily("perron_predictions", "Rows that were predicted.", labels=LABELS),
@@ -209,9 +226,49 @@ class Registry(Collector):
             for label, value in sorted(values.items()):
                 counter.add_metric([label], value)
             yield counter
+        yield from _use_of(usages)
         for name, (words, read) in self.gauges.items():
             rows = list(read())
             gauge = GaugeMetricFamily(name, words, labels=list(rows[0][0]) if rows else [])
             for given, value in rows:
                 gauge.add_metric(list(given.values()), value)
             yield gauge
+
+
+def _use_of(usages: "list[Usage]") -> Iterator[Metric]:
+    """What each worker uses, and what is left of what they share."""
+    cpu = CounterMetricFamily("perron_process_cpu_seconds", "CPU time, by worker.", labels=["worker"])
+    gauges = {
+        "resident_bytes": GaugeMetricFamily("perron_process_resident_bytes", "Memory, by worker.", labels=["worker"]),
+        "open_files": GaugeMetricFamily("perron_process_open_files", "Open files, by worker.", labels=["worker"]),
+        "most_files": GaugeMetricFamily("perron_process_max_files", "Files that may be open, by worker.", labels=["worker"]),
+        "queue_rows": GaugeMetricFamily("perron_queue_rows", "Rows that wait to be predicted, by worker.", labels=["worker"]),
+    }  # fmt: skip
+    for usage in usages:
+        worker = [str(usage.worker)]
+        cpu.add_metric(worker, usage.cpu_s)
+        for name, family in gauges.items():
+            if (value := getattr(usage, name)) is not None:
+                family.add_metric(worker, float(value))
+    yield cpu
+    yield from gauges.values()
+    shared = usages[0]
+    for name, words, value in (
+        ("perron_memory_bytes", "Memory of the machine, or of the container.", shared.memory_bytes),
+        ("perron_disk_free_bytes", "Left on the disk with the prediction log.", shared.disk_free_bytes),
+        ("perron_disk_bytes", "Of the disk with the prediction log.", shared.disk_bytes),
+    ):
+        if value is not None:
+            yield GaugeMetricFamily(name, words, float(value))
+    for name, words, key in (
+        ("perron_gpu_busy_share", "Of the time that a GPU worked.", "busy_share"),
+        ("perron_gpu_used_bytes", "Memory of a GPU that is taken.", "used_bytes"),
+        ("perron_gpu_memory_bytes", "Memory of a GPU.", "memory_bytes"),
+        ("perron_gpu_own_bytes", "Memory of a GPU that the worker which was asked takes.", "own_bytes"),
+    ):
+        family = GaugeMetricFamily(name, words, labels=["gpu", "name"])
+        for place, gpu in enumerate(shared.gpus):
+            if (value := getattr(gpu, key)) is not None:
+                family.add_metric([str(place), gpu.name], float(value))
+        if family.samples:
+            yield family

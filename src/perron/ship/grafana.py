@@ -92,9 +92,12 @@ ROWS: tuple[tuple[str, tuple[_Panel, ...]], ...] = (
     (
         "Processes",
         (
-            _Panel("CPU", "Cores.", (('rate(process_cpu_seconds_total{job="perron"}[5m])', "{{instance}}"),)),
-            _Panel("Memory", "Resident.", (('process_resident_memory_bytes{job="perron"}', "{{instance}}"),), "bytes"),
-            _Panel("Open files", "Of those allowed.", (('process_open_fds{job="perron"} / process_max_fds{job="perron"}', "{{instance}}"),), "percentunit"),
+            _Panel("CPU", "Cores, by worker.", (('rate(perron_process_cpu_seconds_total[5m])', "{{instance}} {{worker}}"),)),
+            _Panel("Memory", "Resident, by worker.", (("perron_process_resident_bytes", "{{instance}} {{worker}}"),), "bytes"),
+            _Panel("Open files", "Of those allowed.", (("perron_process_open_files / perron_process_max_files", "{{instance}} {{worker}}"),), "percentunit"),
+            _Panel("Disk", "That is full, with the project.", (("1 - perron_disk_free_bytes / perron_disk_bytes", "{{instance}}"),), "percentunit", limit=0.9),
+            _Panel("GPU", "Of the time that it worked, where there is one.", (("perron_gpu_busy_share", "{{instance}} {{gpu}} {{name}}"),), "percentunit"),
+            _Panel("GPU memory", "That is taken.", (("perron_gpu_used_bytes / perron_gpu_memory_bytes", "{{instance}} {{gpu}} {{name}}"),), "percentunit"),
         ),
     ),
 )  # fmt: skip

@@ -10,49 +10,18 @@ or a log that failed, a full queue, a deadline that passed; not what is the aske
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from perron.errors import DeclarationError
+from perron.levels import FAST_BURN, SLOW_BURN, ServiceLimits
 from perron.ship.yaml import to_yaml
 
-__all__ = ["WINDOWS", "ServiceLimits", "prometheus_files"]
+__all__ = ["WINDOWS", "prometheus_files"]
 
 HEAD = "Written by `perron ship monitoring`, which leaves it alone once you changed it."
 LABELS = "model, version, route"
 WINDOWS = ("5m", "30m", "1h", "6h")
-# Google, The Site Reliability Workbook (2018), chapter 5: how fast a month's error budget may burn, over which windows.
-FAST_BURN, SLOW_BURN = 14.4, 6.0
-
-
-@dataclass(frozen=True)
-class ServiceLimits:
-    """What a service must hold.
-
-    Args:
-        max_error_share: of a version's requests that fail.
-        max_p99_ms: that the slowest 1 % of its requests may take.
-        availability: the share of good answers that is aimed at; the rest is the error budget.
-        max_queue_rows: that may wait.
-        least_drift_severity: from which drift is an alert: 1 low, 2 medium, 3 high.
-    """
-
-    max_error_share: float = 0.01
-    max_p99_ms: float = 500.0
-    availability: float = 0.999
-    max_queue_rows: int = 10_000
-    least_drift_severity: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("max_error_share", "availability"):
-            if not 0 < getattr(self, name) < 1:
-                raise DeclarationError(f"{name} is {getattr(self, name)!r}; give a share between 0 and 1.")
-        for name in ("max_p99_ms", "max_queue_rows"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise DeclarationError(f"{name} is {getattr(self, name)!r}; give a number above 0.")
-        if self.least_drift_severity not in (1, 2, 3):
-            raise DeclarationError(f"least_drift_severity is {self.least_drift_severity!r}; give 1, 2 or 3.")
 
 
 def prometheus_files(
@@ -140,7 +109,7 @@ def _recording(limits: ServiceLimits) -> dict[str, Any]:
         },
         {
             "record": "instance:perron_queue_rows:max5m",
-            "expr": "max by (instance) (max_over_time(perron_queue_rows[5m]))",
+            "expr": "max by (instance) (max_over_time(sum by (instance) (perron_queue_rows)[5m:]))",
         },
     ]
     budget = f"{1 - limits.availability:.9g}"

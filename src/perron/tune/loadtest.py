@@ -27,7 +27,7 @@ from perron.serve.http import Address, free_port
 from perron.serve.workers import serve
 from perron.tune.load import Load, Target, send
 
-__all__ = ["Measured", "measure_url", "measure_workers", "recommend", "rows_like", "words", "worker_counts"]
+__all__ = ["Measured", "held", "measure_url", "measure_workers", "recommend", "rows_like", "words", "worker_counts"]
 
 PREDICTIONS = "/v1/predictions"
 DIFFERENT = 64  # bodies, so that nothing is answered from memory by chance
@@ -91,6 +91,37 @@ def words(found: Sequence[Measured], best: Measured | None) -> Iterator[str]:
         yield f"Served best by --workers {best.workers}{threads}: {best.load.rate:,.0f} requests/s with {best.load.connections} connection{several}."
     if any(one.load.own_share > BUSY for one in found):
         yield "This process was busy nearly all of the time in some runs: the server may do more; ask from another machine to know."
+
+
+def held(found: Sequence[Measured], budgets: Mapping[str, float]) -> tuple[bool, str] | None:
+    """Whether a run holds the budgets `min_rows_per_s` and `max_p99_ms`, both at once, and in words; None without budgets.
+
+    Said of the run that holds them with the most answers, else of the one with the most answers at all.
+    """
+    least, most = budgets.get("min_rows_per_s"), budgets.get("max_p99_ms")
+    if least is None and most is None:
+        return None
+    wanted = " with ".join(
+        [
+            *([f"{least:,.6g} rows/s"] if least is not None else []),
+            *([f"99 % within {most:,.6g} ms"] if most is not None else []),
+        ]
+    )
+    ranked = sorted(
+        ((_holds(one, least, most), one.load.rate, one) for one in found if one.load.rate),
+        key=lambda ranked: ranked[:2],
+    )
+    if not ranked:
+        return False, f"The canvas asks for {wanted}; nothing was answered."
+    good, _, one = ranked[-1]
+    told = f"{one.load.rate * one.rows:,.0f} rows/s with 99 % within {one.load.quantile_ms(0.99):.3g} ms over {one.load.connections} connection{'s' * (one.load.connections > 1)}"
+    return good, f"The canvas asks for {wanted}; {'held' if good else 'not held by any run'}: {told}."
+
+
+def _holds(one: Measured, least: float | None, most: float | None) -> bool:
+    slowest = one.load.quantile_ms(0.99)
+    is_quick = most is None or (slowest is not None and slowest <= most)
+    return is_quick and not one.load.failed and (least is None or one.load.rate * one.rows >= least)
 
 
 def measure_url(

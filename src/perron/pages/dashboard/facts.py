@@ -18,8 +18,10 @@ from urllib.request import Request, urlopen
 
 from perron import catalog
 from perron.bundle import Bundle, GraphBundle, load
+from perron.canvas import read_canvas
 from perron.errors import NotFound, PerronError
 from perron.ledger import CHAMPION
+from perron.levels import Levels, levels_of, limits_of
 from perron.monitor import Monitor
 from perron.pages.dashboard import Settings, opened
 from perron.pages.dashboard.days import Day, Days
@@ -230,6 +232,20 @@ class Facts:
             self._progress = ""
 
     # -- the service
+
+    def levels(self, model: str) -> Levels | None:
+        """The levels of a model's service over a month, as its servers noted them; None where there are none, or not yet.
+
+        Raises:
+            PerronError: canvas.toml is wrong.
+        """
+        found: tuple[Levels | None] | None = self.kept(("levels", model), lambda: self._levels(model))
+        return None if found is None else found[0]
+
+    def _levels(self, model: str) -> tuple[Levels | None]:
+        limits = limits_of(read_canvas(self.project.folder))
+        folder = self.project.folder / ".perron" / "minutes"
+        return (levels_of(folder, model, limits, since=None, until=None, now=datetime.now(UTC)),)
 
     def latency(self) -> "Latency | None":
         """What the service says of its latency and errors; None where it can't be reached."""

@@ -45,6 +45,7 @@ def show(facts: Facts, model: str | None) -> None:
         return
     _traffic(days)
     _latency(facts)
+    _service(facts, model)
     _findings(found)
     _drift(days, bundle.reference)
     _performance(facts, model, row["version"], found)
@@ -83,6 +84,49 @@ def _latency(facts: Facts) -> None:
         ("Requests", number(found.requests), f"{number(found.rows)} rows since the service started"),
         ("Errors", number(found.errors), f"{number(found.waiting)} rows wait now"),
     ])  # fmt: skip
+
+
+def _service(facts: Facts, model: str) -> None:
+    """The error budget, what is used, and what it costs, as servers noted it by the minute."""
+    st.header("Service", anchor=False)
+    levels = facts.levels(model)
+    if levels is None:
+        parts.note("No server of this project has noted what it uses; `perron serve` does, once a minute.")
+        return
+    total = levels.total
+    burns = ", ".join(
+        f"{number(burn)} over {f'{minutes} min' if minutes < 60 else f'{minutes // 60} h'}"
+        for minutes, burn in levels.burn.items() if burn is not None
+    )  # fmt: skip
+    resident = sum(process.resident_bytes or 0 for process in levels.processes)
+    boxes: list[tuple[str, object, str]] = [
+        ("Failed", percent(None if total is None else total.error_share), f"of the requests since {levels.since[:10]}"),
+        ("Error budget left", percent(levels.budget_left), f"of a month's; its burn: {burns or 'nobody asked lately'}"),
+        ("CPU", percent(sum(one.cpu_share for one in levels.processes)), f"of {max(one.cores for one in levels.processes)} cores, {len(levels.processes)} processes"),
+        ("Memory", f"{resident / 1e6:,.0f} MB", "of all processes, at most"),
+    ]  # fmt: skip
+    if levels.disk_free_bytes is not None and levels.disk_bytes:
+        boxes.append(("Disk free", f"{levels.disk_free_bytes / 1e9:,.1f} GB", f"of {levels.disk_bytes / 1e9:,.1f} GB"))
+    if levels.cost_per_1000 is not None:
+        boxes.append(
+            ("1,000 predictions cost", number(levels.cost_per_1000), f"{number(levels.machine_hours)} machine hours")
+        )
+    boxes.append(("Energy", f"{number(levels.energy_kwh * 1000)} Wh", "an estimate by CPU time"))
+    boxes += [
+        (gpu.name, percent(gpu.busy_share), f"busy; {(gpu.used_bytes or 0) / 1e9:,.1f} of {(gpu.memory_bytes or 0) / 1e9:,.1f} GB of memory")
+        for gpu in levels.gpus
+    ]  # fmt: skip
+    parts.facts_row(boxes)
+    with st.expander("By process"):
+        parts.table(
+            ("host", "worker", "CPU", "busiest minute", "memory", "open files", "rows that waited"),
+            [
+                (one.host, str(one.worker), percent(one.cpu_share), percent(one.busiest_share),
+                 "–" if one.resident_bytes is None else f"{one.resident_bytes / 1e6:,.0f} MB", number(one.open_files), number(one.queue_rows))
+                for one in levels.processes
+            ],
+            numbers=(2, 3, 4, 5, 6), name="Processes",
+        )  # fmt: skip
 
 
 def _findings(found: Traffic) -> None:
