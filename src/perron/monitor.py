@@ -18,6 +18,7 @@ import numpy as np
 from perron.bundle import Bundle, load
 from perron.canvas import read_canvas
 from perron.contract import Role
+from perron.domain import tell_apart
 from perron.drift import Drift, Limits, find_drift, show_number
 from perron.errors import DataError, MissingPackage, NotFound
 from perron.estimate import Calibration, Estimate, expected_accuracy, expected_error
@@ -34,7 +35,7 @@ from perron.windows import CONFIDENCE, PREDICTION, Key, merged, read_windows, re
 __all__ = ["Finding", "FindingKind", "Look", "Monitor", "WindowView", "find_change", "hold_to_training", "look"]
 
 FindingKind = Literal[
-    "drift", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "budget", "traffic",
+    "drift", "multivariate", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "budget", "traffic",
     "resources", "cost", "no_reference",
 ]  # fmt: skip
 Severity = Literal["low", "medium", "high"]
@@ -43,6 +44,7 @@ LEAST_ROWS = 50  # in a window; fewer are joined with the windows before
 MOST_PERIODS = 90
 WORSE = 0.1  # than on the test rows: the share from which a loss of performance matters
 ESTIMATE_WORSE = 0.15
+TOLD_APART = 0.55  # the AUC of a classifier of rows of now and before, from which on it matters
 FEWEST_OUTCOMES = 30
 
 
@@ -276,6 +278,7 @@ class Monitor:
         findings = [
             *self._no_reference(),
             *self._drift_findings(windows),
+            *self._joint_findings(windows),
             *self._target_findings(windows, last),
             *self._performance_findings(periods),
             *self._estimate_findings(estimates),
@@ -366,6 +369,27 @@ class Monitor:
                 )
             )  # fmt: skip
         return found
+
+    def _joint_findings(self, windows: Sequence[WindowView]) -> list[Finding]:
+        """Whether the newest period's columns come together otherwise than in training, though none of them moved by itself."""
+        if not windows or self.sketch is None:
+            return []
+        moved = {drift.column for drift in windows[-1].drifts}
+        answers = {name for name in self.sketch.columns if name not in self.bundle.schema}
+        told = tell_apart(self.sketch, windows[-1].sketch, {*moved, *answers})
+        if told is None or told.auc < TOLD_APART or told.p_value > 0.001:
+            return []
+        names = [name for name, share in told.columns[:3] if share > 1 / len(told.columns)]
+        severity: Severity = "high" if told.auc >= 0.8 else "medium" if told.auc >= 0.65 else "low"
+        detail = (
+            f"A classifier tells {told.rows[1]:,} rows of now from {told.rows[0]:,} of the training by {', '.join(names)} together "
+            f"(AUC {told.auc:.2f}; 0.5 is chance), though {'none of them' if len(names) > 1 else 'it'} moved by itself."
+        )
+        return [
+            self._finding(
+                "multivariate", ", ".join(names), severity, detail, told.auc, TOLD_APART, _text(windows[-1].start)
+            )
+        ]
 
     def _target_findings(self, windows: Sequence[WindowView], until: str) -> list[Finding]:
         """Whether the outcomes of the newest period are distributed as the target was in training."""

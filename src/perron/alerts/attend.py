@@ -15,7 +15,7 @@ from perron.system import System
 
 __all__ = ["Attended", "attend"]
 
-OF_TRAFFIC = ("drift", "prediction_drift", "estimate", "no_reference")
+OF_TRAFFIC = ("drift", "multivariate", "prediction_drift", "estimate", "no_reference")
 OF_OUTCOMES = ("performance", "concept", "target_drift")
 
 

@@ -12,7 +12,7 @@ Action = Literal["tell", "retrain", "roll_back"]
 Status = Literal["raised", "repeated", "recovered", "acted", "test"]
 ACTIONS: tuple[Action, ...] = ("tell", "retrain", "roll_back")
 KINDS = (
-    "drift", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "budget", "traffic",
+    "drift", "multivariate", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "budget", "traffic",
     "resources", "cost", "no_reference",
 )  # fmt: skip
 SEVERITIES = ("low", "medium", "high")

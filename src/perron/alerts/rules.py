@@ -94,7 +94,7 @@ def default_rules(system: System, goals: Sequence[Gate] = ()) -> tuple[Rule, ...
             f"predictions of {about_target[0]}" if about_target else "predictions",
             kinds=("prediction_drift",), severity="medium", looks=2,
         ),
-        Rule("inputs", kinds=("drift",), severity="medium", looks=2),
+        Rule("inputs", kinds=("drift", "multivariate"), severity="medium", looks=2),
         Rule("skew", kinds=("skew",)),
         Rule("service", kinds=("errors", "latency", "budget", "traffic", "resources"), severity="medium", cooldown_h=1.0),
         Rule("cost", kinds=("cost",), severity="medium"),

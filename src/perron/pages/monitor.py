@@ -15,7 +15,7 @@ __all__ = ["render"]
 MOST_FINDINGS = 100
 SEVERITY = {"high": "High", "medium": "Medium", "low": "Low"}
 KINDS = {
-    "drift": "drift of inputs", "prediction_drift": "drift of predictions", "target_drift": "drift of outcomes", "performance": "performance",
+    "drift": "drift of inputs", "multivariate": "drift of inputs together", "prediction_drift": "drift of predictions", "target_drift": "drift of outcomes", "performance": "performance",
     "estimate": "estimate", "concept": "concept drift", "skew": "skew", "no_reference": "no reference",
     "errors": "errors", "latency": "latency", "budget": "error budget", "traffic": "traffic", "resources": "resources", "cost": "cost",
 }  # fmt: skip
