@@ -102,6 +102,7 @@ class Look:
     coverage: float | None
     estimates: tuple[tuple[str, Estimate], ...]
     slices: tuple[tuple[str, Losses], ...] = ()
+    routes: tuple[tuple[str, Losses], ...] = ()
     levels: Levels | None = None
     judged: frozenset[str] = frozenset()
 
@@ -123,14 +124,17 @@ class Look:
                 "interval": None if measured is None else list(measured[1:]),
                 "mean_delay_s": Period("", self.outcomes).mean_delay_s,
                 "periods": [_period_json(period, self.metric) for period in self.performance],
-                "slices": [
-                    {"slice": name, "outcomes": losses.n, "value": (losses.metric(self.metric) or (None,))[0]}
-                    for name, losses in self.slices
-                ],
+                "slices": [_part_json("slice", name, losses, self.metric) for name, losses in self.slices],
+                "routes": [_part_json("route", name, losses, self.metric) for name, losses in self.routes],
             },
             "estimates": [{"start": start, **estimate.to_json()} for start, estimate in self.estimates],
             "service": None if self.levels is None else self.levels.to_json(),
         }  # fmt: skip
+
+
+def _part_json(kind: str, name: str, losses: Losses, metric: str) -> dict[str, Any]:
+    found = losses.metric(metric)
+    return {kind: name, "outcomes": losses.n, "value": found and found[0], "interval": found and list(found[1:])}
 
 
 def _period_json(period: Period, metric: str) -> dict[str, Any]:
@@ -261,20 +265,13 @@ class Monitor:
             for window in windows
             if (estimate := self.estimate(window.sketch)) is not None
         ]
-        parts = self.performance.parts(self.model)
-        slices = [
-            (
-                part,
-                sum(
-                    (
-                        p.losses
-                        for p in self.performance.by_day(self.model, self.version, part=part, since=first, until=last)
-                    ),
-                    Losses(),
-                ),
-            )
-            for part in parts[:60]
-        ]
+
+        def measured(**of: str) -> Losses:
+            days = self.performance.by_day(self.model, self.version, since=first, until=last, **of)
+            return sum((period.losses for period in days), Losses())
+
+        slices = [(part, measured(part=part)) for part in self.performance.parts(self.model)[:60]]
+        routes = [(route, measured(route=route)) for route in self.performance.routes(self.model, self.version)]
         findings = [
             *self._no_reference(),
             *self._drift_findings(windows),
@@ -291,7 +288,8 @@ class Monitor:
             self.model, self.version, _text(now), self.bundle.task, rows, tuple(windows),
             tuple(sorted(findings, key=lambda f: rank[f.severity])), self.metric, self.expected, tuple(periods), outcomes,
             min(1.0, outcomes.n / rows) if rows else None, tuple(estimates),
-            tuple((part, losses) for part, losses in slices if losses.n), levels, frozenset(judged),
+            tuple((part, losses) for part, losses in slices if losses.n),
+            tuple((route, losses) for route, losses in routes if losses.n), levels, frozenset(judged),
         )  # fmt: skip
 
     # -- traffic and drift

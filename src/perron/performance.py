@@ -254,6 +254,14 @@ class Performance:
             )
             return sorted(row[0] for row in found)
 
+    def routes(self, model: str, version: int) -> list[str]:
+        """The routes of a version that have outcomes."""
+        with self._open() as database:
+            found = database.execute(
+                "SELECT DISTINCT route FROM days WHERE model = ? AND version = ? AND n > 0", (model, version)
+            )
+            return sorted(row[0] for row in found)
+
     def stream(
         self, model: str, version: int, *, since: str = "", limit: int = 200_000
     ) -> list[tuple[str, float, bool]]:

@@ -83,6 +83,19 @@ def test_incomes_in_another_unit_are_found_within_200_requests(housing_copy: Pat
     assert told["findings"][0]["severity"] == "high" and told["performance"]["outcomes"] == 200
 
 
+def test_columns_that_no_longer_belong_together_are_found_though_none_moved(
+    housing_copy: Path, housing_csv: Path
+) -> None:
+    rows = rows_of(housing_csv, 600)
+    shuffled = [row["households"] for row, _ in rows]
+    random.Random(3).shuffle(shuffled)
+    with serving(housing_copy) as (address, _):
+        send(address, [({**row, "households": value}, y) for (row, y), value in zip(rows, shuffled, strict=True)])
+    found = {one.kind: one for one in look(housing_copy).findings}
+    assert "drift" not in found and "households" in found["multivariate"].subject
+    assert found["multivariate"].severity in ("medium", "high") and "none of them moved" in found["multivariate"].detail
+
+
 def test_windows_are_rebuilt_from_the_log_as_they_were(housing_copy: Path, housing_csv: Path) -> None:
     folder = housing_copy / ".perron" / "windows"
     with serving(housing_copy) as (address, _):
@@ -127,6 +140,9 @@ def test_slices_add_up_to_the_whole(housing_copy: Path, housing_csv: Path) -> No
     with serving(housing_copy) as (address, _):
         send(address, rows_of(housing_csv, 300))
     found = look(housing_copy)
+    assert [(route, losses.n) for route, losses in found.routes] == [("champion", 300)]
+    told = found.to_json()["performance"]["routes"][0]
+    assert told["route"] == "champion" and told["interval"][0] < told["value"] < told["interval"][1]
     assert sum(losses.n for _, losses in found.slices) == 300 and all(
         "ocean_proximity=" in name for name, _ in found.slices
     )

@@ -138,6 +138,9 @@ def _performance(look: Look) -> str:
             f"<h3>Before outcomes: {esc(first.metric)}, estimated by {esc(first.method)}</h3>"
             + _table(["Since", "Rows", first.metric, "95 %"], rows)
         )
+    if len(look.routes) > 1:
+        routes = [_measured(name, losses, look.metric) for name, losses in look.routes[:40]]
+        parts.append("<h3>By route</h3>" + _table(["Route", "Outcomes", look.metric, "95 %"], routes))
     if look.slices:
         parts.append(
             "<h3>By slice</h3>"
