@@ -25,6 +25,9 @@ from perron.estimate import Calibration, Estimate, expected_accuracy, expected_e
 from perron.ledger import CHAMPION
 from perron.levels import Levels, ServiceLimits, excess_of, levels_of, limits_of
 from perron.metrics import METRICS
+from perron.monitor.change import find_change
+from perron.monitor.finding import Finding, FindingKind, Look, Severity, WindowView, text_of
+from perron.monitor.skew import hold_to_training
 from perron.performance import Losses, Performance, Period
 from perron.predictions import iterate
 from perron.project import Project
@@ -34,11 +37,6 @@ from perron.windows import CONFIDENCE, PREDICTION, Key, merged, read_windows, re
 
 __all__ = ["Finding", "FindingKind", "Look", "Monitor", "WindowView", "find_change", "hold_to_training", "look"]
 
-FindingKind = Literal[
-    "drift", "multivariate", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "budget", "traffic",
-    "resources", "cost", "no_reference",
-]  # fmt: skip
-Severity = Literal["low", "medium", "high"]
 Every = Literal["hour", "day", "all"]
 LEAST_ROWS = 50  # in a window; fewer are joined with the windows before
 MOST_PERIODS = 90
@@ -46,103 +44,6 @@ WORSE = 0.1  # than on the test rows: the share from which a loss of performance
 ESTIMATE_WORSE = 0.15
 TOLD_APART = 0.55  # the AUC of a classifier of rows of now and before, from which on it matters
 FEWEST_OUTCOMES = 30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to worry about: what, how much, since when, of which version and route."""
-
-    kind: FindingKind
-    subject: str
-    severity: Severity
-    detail: str
-    value: float | None
-    limit: float | None
-    since: str | None
-    model: str
-    version: int
-    route: str
-    drift: Drift | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "drift": None if self.drift is None else self.drift.to_json()}
-
-
-@dataclass(frozen=True)
-class WindowView:
-    """A period of traffic: when it began, its rows, its sketch, and what drifted in it."""
-
-    start: datetime
-    rows: int
-    sketch: TableSketch
-    drifts: tuple[Drift, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"start": _text(self.start), "rows": self.rows, "drifts": [drift.to_json() for drift in self.drifts]}
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one look found: of a model's version, over periods of time.
-
-    `levels` are those of the service, None where no server left any; `judged` the kinds of findings that they were enough for.
-    """
-
-    model: str
-    version: int
-    at: str
-    task: str
-    rows: int
-    windows: tuple[WindowView, ...]
-    findings: tuple[Finding, ...]
-    metric: str
-    expected: float | None
-    performance: tuple[Period, ...]
-    outcomes: Losses
-    coverage: float | None
-    estimates: tuple[tuple[str, Estimate], ...]
-    slices: tuple[tuple[str, Losses], ...] = ()
-    routes: tuple[tuple[str, Losses], ...] = ()
-    levels: Levels | None = None
-    judged: frozenset[str] = frozenset()
-
-    @property
-    def worst(self) -> Severity | None:
-        """The greatest severity of the findings, or None."""
-        return next((s for s in ("high", "medium", "low") if any(f.severity == s for f in self.findings)), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, as `perron monitor --json` prints it."""
-        measured = self.outcomes.metric(self.metric)
-        return {
-            "model": self.model, "version": self.version, "at": self.at, "rows": self.rows,
-            "findings": [finding.to_json() for finding in self.findings],
-            "windows": [window.to_json() for window in self.windows],
-            "performance": {
-                "metric": self.metric, "expected": self.expected, "outcomes": self.outcomes.n, "coverage": self.coverage,
-                "value": None if measured is None else measured[0],
-                "interval": None if measured is None else list(measured[1:]),
-                "mean_delay_s": Period("", self.outcomes).mean_delay_s,
-                "periods": [_period_json(period, self.metric) for period in self.performance],
-                "slices": [_part_json("slice", name, losses, self.metric) for name, losses in self.slices],
-                "routes": [_part_json("route", name, losses, self.metric) for name, losses in self.routes],
-            },
-            "estimates": [{"start": start, **estimate.to_json()} for start, estimate in self.estimates],
-            "service": None if self.levels is None else self.levels.to_json(),
-        }  # fmt: skip
-
-
-def _part_json(kind: str, name: str, losses: Losses, metric: str) -> dict[str, Any]:
-    found = losses.metric(metric)
-    return {kind: name, "outcomes": losses.n, "value": found and found[0], "interval": found and list(found[1:])}
-
-
-def _period_json(period: Period, metric: str) -> dict[str, Any]:
-    found = period.losses.metric(metric)
-    return {
-        "day": period.day, "outcomes": period.losses.n, "value": found and found[0],
-        "interval": found and list(found[1:]), "mean_delay_s": period.mean_delay_s,
-    }  # fmt: skip
 
 
 def look(
@@ -261,7 +162,7 @@ class Monitor:
         outcomes = sum((period.losses for period in periods), Losses())
         rows = sum(window.rows for window in windows)
         estimates = [
-            (_text(window.start), estimate)
+            (text_of(window.start), estimate)
             for window in windows
             if (estimate := self.estimate(window.sketch)) is not None
         ]
@@ -285,7 +186,7 @@ class Monitor:
         findings += beyond
         rank = {"high": 0, "medium": 1, "low": 2}
         return Look(
-            self.model, self.version, _text(now), self.bundle.task, rows, tuple(windows),
+            self.model, self.version, text_of(now), self.bundle.task, rows, tuple(windows),
             tuple(sorted(findings, key=lambda f: rank[f.severity])), self.metric, self.expected, tuple(periods), outcomes,
             min(1.0, outcomes.n / rows) if rows else None, tuple(estimates),
             tuple((part, losses) for part, losses in slices if losses.n),
@@ -362,7 +263,7 @@ class Monitor:
             kind: FindingKind = "prediction_drift" if is_answer else "drift"
             found.append(
                 Finding(
-                    kind, drift.column, drift.severity, drift.detail, drift.effect, self.limits.effect, _text(since),
+                    kind, drift.column, drift.severity, drift.detail, drift.effect, self.limits.effect, text_of(since),
                     self.model, self.version, "", drift,
                 )
             )  # fmt: skip
@@ -385,7 +286,7 @@ class Monitor:
         )
         return [
             self._finding(
-                "multivariate", ", ".join(names), severity, detail, told.auc, TOLD_APART, _text(windows[-1].start)
+                "multivariate", ", ".join(names), severity, detail, told.auc, TOLD_APART, text_of(windows[-1].start)
             )
         ]
 
@@ -402,7 +303,7 @@ class Monitor:
         return [
             Finding(
                 "target_drift", drift.column, drift.severity, f"Of {len(values)} outcomes: {drift.detail}", drift.effect,
-                self.limits.effect, _text(start), self.model, self.version, "", drift,
+                self.limits.effect, text_of(start), self.model, self.version, "", drift,
             )
             for drift in find_drift(self.sketch, window, self.limits)
         ]  # fmt: skip
@@ -512,48 +413,6 @@ class Monitor:
         return Finding(kind, subject, severity, detail, value, limit, since, self.model, self.version, route)
 
 
-def find_change(stream: Sequence[tuple[float, bool]], *, is_class: bool) -> tuple[int, list[str], float, float] | None:
-    """Where the errors last changed, which detectors say so, and the mean error before and after; None where two don't agree.
-
-    ADWIN (A. Bifet and R. Gavaldà, 2007), Page-Hinkley (E. S. Page, 1954) and, of classes, DDM (J. Gama et al., 2004), by
-    the package river.
-
-    Raises:
-        MissingPackage: river isn't installed.
-    """
-    try:
-        drift = importlib.import_module("river.drift")
-        binary = importlib.import_module("river.drift.binary")
-    except ModuleNotFoundError as error:
-        raise MissingPackage(f"Concept drift needs {error.name}: pip install 'perron[monitor]'.") from error
-    errors = np.array([error for error, _ in stream], np.float64)
-    scale = float(np.percentile(errors, 95)) or 1.0
-    scaled = np.minimum(errors / scale, 3.0)
-    detectors: dict[str, Any] = {
-        "ADWIN": drift.ADWIN(delta=0.002),
-        "Page-Hinkley": drift.PageHinkley(threshold=30.0, mode="up"),
-    }
-    if is_class:
-        detectors["DDM"] = binary.DDM()
-    detected: set[str] = set()
-    for place, value in enumerate(scaled.tolist()):
-        for name, detector in detectors.items():
-            detector.update(bool(errors[place] > 0) if name == "DDM" else value)
-            if detector.drift_detected:
-                detected.add(name)
-    if len(detected) < 2:
-        return None
-    begun = _change_point(scaled)  # of all: the detectors' own places lie after it, or, of the touchier one, before
-    before, after = float(errors[:begun].mean()), float(errors[begun:].mean())
-    return begun, sorted(detected), before, after
-
-
-def _change_point(errors: Any) -> int:
-    """Where the mean of a series changes most, by the cumulative sum (E. S. Page, 1954)."""
-    away = np.cumsum(errors - errors.mean())
-    return int(np.clip(np.abs(away).argmax() + 1, 1, len(errors) - 1))
-
-
 def _sample_feed(bundle: Bundle, sketch: TableSketch) -> dict[str, Any] | None:
     """The raw arrays of a window's sampled rows; None where a feature isn't in the sample (a sensitive one)."""
     feed: dict[str, Any] = {}
@@ -574,64 +433,6 @@ def _sample_feed(bundle: Bundle, sketch: TableSketch) -> dict[str, Any] | None:
     return feed
 
 
-def hold_to_training(project: Project, model: str, version: int | str = CHAMPION, most: int = 10_000) -> list[Finding]:
-    """Fields whose served values differ from those of training, for rows that both know by the contract's Id.
-
-    Looks at the newest `most` logged predictions.
-
-    Raises:
-        NotFound: there is no such version, or its contract has no Id.
-        LedgerError: the snapshot isn't in the store any more.
-    """
-    from perron.snapshot import read_snapshot  # not at the top: it brings pyarrow
-
-    row = project.ledger.get_version(model, version)
-    bundle = load(project.ledger.bundle_path(row), row["bundle"])
-    field_ = bundle.schema.with_role(Role.ID)
-    if field_ is None:
-        raise NotFound(
-            f"{bundle.schema.name} has no pn.Id field, by which rows of training and serving could be held together."
-        )
-    served: dict[Any, dict[str, Any]] = {}
-    for recorded in iterate(project.predictions):
-        key = recorded.input.get(field_.name)
-        if recorded.header["model"] == model and key is not None:
-            served.pop(key, None)
-            served[key] = dict(recorded.input)
-            if len(served) > most:
-                served.pop(next(iter(served)))
-    names = [f.name for f in bundle.schema.features if Role.SENSITIVE not in f.roles]
-    table = read_snapshot(project.store, bundle.manifest["lineage"]["data"]["snapshot"]).select([field_.name, *names])
-    both, differ = 0, dict.fromkeys(names, 0)
-    for batch in table.to_batches(10_000):
-        for trained in batch.to_pylist():
-            asked = served.get(trained[field_.name])
-            if asked is None:
-                continue
-            both += 1
-            for name in names:
-                differ[name] += not _same(trained[name], asked.get(name))
-    found = []
-    for name, count in differ.items():
-        share = count / both if both else 0.0
-        if share > 0.01:
-            severity: Severity = "high" if share > 0.2 else "medium"
-            words = f"Of {both} rows that training and serving both know, {share:.1%} have another {name} in serving."
-            found.append(Finding("skew", name, severity, words, share, 0.01, None, model, row["version"], ""))
-    return found
-
-
-def _same(trained: Any, served: Any) -> bool:
-    if trained is None or served is None:
-        return trained is served
-    if isinstance(trained, datetime):
-        moment = datetime.fromisoformat(str(served))
-        return trained == (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    if isinstance(trained, float):
-        return math.isclose(trained, float(served), rel_tol=1e-9)
-    return str(trained) == str(served) if not isinstance(trained, type(served)) else bool(trained == served)
-
-
 def _period_of(key: Key, every: Every) -> datetime:
     if every == "hour":
         return key.hour
@@ -640,7 +441,3 @@ def _period_of(key: Key, every: Every) -> datetime:
 
 def _day(moment: datetime) -> str:
     return moment.astimezone(UTC).date().isoformat()
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
