@@ -5,7 +5,6 @@ Everything comes from what the server writes already: the live windows beside th
 outcomes). Nothing here touches a server.
 """
 
-import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,8 @@ from perron.bundle import Bundle, load
 from perron.canvas import read_canvas
 from perron.contract import Role
 from perron.domain import tell_apart
-from perron.drift import Drift, Limits, find_drift, show_number
-from perron.errors import DataError, MissingPackage, NotFound
+from perron.drift import Limits, find_drift, show_number
+from perron.errors import DataError, MissingPackage
 from perron.estimate import Calibration, Estimate, expected_accuracy, expected_error
 from perron.ledger import CHAMPION
 from perron.levels import Levels, ServiceLimits, excess_of, levels_of, limits_of
@@ -29,7 +28,6 @@ from perron.monitor.change import find_change
 from perron.monitor.finding import Finding, FindingKind, Look, Severity, WindowView, text_of
 from perron.monitor.skew import hold_to_training
 from perron.performance import Losses, Performance, Period
-from perron.predictions import iterate
 from perron.project import Project
 from perron.sketch import TableSketch
 from perron.tensors import NULL_TEXT, raw_dtype
