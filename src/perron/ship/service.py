@@ -10,10 +10,18 @@ from dataclasses import dataclass, field
 
 from perron.errors import DeclarationError
 
-__all__ = ["FIRST_MB", "STOP_S", "WORKER_MB", "Schedule", "ServiceSpec", "least_memory_mb"]
+__all__ = [
+    "DASHBOARD_PORT", "FIRST_MB", "LOG", "MODEL", "PROJECT", "STOP_S", "USER", "WORKER_MB", "Schedule", "ServiceSpec",
+    "dashboard_words", "least_memory_mb", "serve_words",
+]  # fmt: skip
+
+# Where the images have things: the bundle, the server's log, the project and its memory; and who runs in them.
+MODEL, LOG, PROJECT, USER = "/srv/model", "/var/lib/perron", "/srv/project", 10001
+DASHBOARD_PORT = 8501
 
 # The least a server needs: measured with a gradient boosting, doubled.
 FIRST_MB, WORKER_MB = 256, 128
+LEAST_JOB_MB = 512  # what trains loads far more
 STOP_S = 20  # a server's: ten to finish what is under way, five for workers that don't, and the log's last lines
 LABEL = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")  # RFC 1035, as Services of Kubernetes and of Cloud Run are named
 LONGEST_NAME = 49  # Cloud Run's
@@ -88,6 +96,8 @@ class ServiceSpec:
         secrets: which secret of the platform an environment variable is filled from; never the secret itself.
         log_to: where predictions go on to beside the replica's own log, as for `perron serve --log-to`.
         schedules: what runs by the clock, in `project_image`.
+        job_memory_mb: of what runs in `project_image`, in MiB.
+        job_cpu: of what runs there, in cores.
         project_image: the project with all of Perron, for the pipeline, the monitor and the dashboard; None for none.
         availability: the share of good answers that is aimed at, for alerts.
         max_p99_ms: that the slowest 1 % of requests may take, for alerts.
@@ -115,6 +125,8 @@ class ServiceSpec:
     secrets: Mapping[str, str] = field(default_factory=dict)
     log_to: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
+    job_memory_mb: int = 2048
+    job_cpu: float = 1.0
     project_image: str | None = None
     availability: float = 0.999
     max_p99_ms: float = 500.0
@@ -156,8 +168,10 @@ class ServiceSpec:
             raise DeclarationError(
                 f"memory_mb is {self.memory_mb!r}, and {self.workers} worker(s) need {least} MiB; give at least that."
             )
-        if isinstance(self.cpu, bool) or not isinstance(self.cpu, int | float) or not 0.05 <= self.cpu <= 256:
-            raise DeclarationError(f"cpu is {self.cpu!r}; give cores from 0.05 to 256, such as 0.5 or 2.")
+        _check_number("job_memory_mb", self.job_memory_mb, LEAST_JOB_MB, 10**7)
+        for name, cpu in (("cpu", self.cpu), ("job_cpu", self.job_cpu)):
+            if isinstance(cpu, bool) or not isinstance(cpu, int | float) or not 0.05 <= cpu <= 256:
+                raise DeclarationError(f"{name} is {cpu!r}; give cores from 0.05 to 256, such as 0.5 or 2.")
         _check_number("concurrency", self.concurrency, 1, 1000)
         _check_number("timeout_s", self.timeout_s, 1, 3600)
         if not 0 < self.availability < 1:
@@ -199,6 +213,19 @@ class ServiceSpec:
     def resource(self) -> str:
         """The name with the environment: `house-prices-prd`."""
         return f"{self.name}-{self.environment}"
+
+
+def serve_words(spec: ServiceSpec) -> list[str]:
+    """The command of a service's container."""
+    words = ["perron", "serve", "--bundle", MODEL, "--host", "0.0.0.0", "--port", str(spec.port)]
+    words += ["--workers", str(spec.workers), "--log-format", "json", "--log-level", "info"]
+    words += [] if spec.grpc_port is None else ["--grpc-port", str(spec.grpc_port)]
+    return words + [word for place in spec.log_to for word in ("--log-to", place)]
+
+
+def dashboard_words(server: str, port: int = DASHBOARD_PORT) -> list[str]:
+    """The command of the dashboard's container; who may reach it is left to what is before it."""
+    return ["perron", "dashboard", "--host", "0.0.0.0", "--port", str(port), "--server", server, "--allow-anonymous"]
 
 
 def least_memory_mb(workers: int) -> int:

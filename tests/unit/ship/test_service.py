@@ -70,6 +70,8 @@ def test_an_image_has_a_tag_or_a_digest(image: str) -> None:
         ({"cpu": 0}, "cpu is 0; give cores from 0.05"),
         ({"cpu": float("nan")}, "cpu is nan"),
         ({"cpu": "1"}, "cpu is '1'"),
+        ({"job_cpu": 0}, "job_cpu is 0"),
+        ({"job_memory_mb": 100}, "job_memory_mb is 100"),
         ({"concurrency": 1001}, "concurrency is 1001"),
         ({"timeout_s": 0}, "timeout_s is 0"),
         ({"availability": 1}, "availability is 1"),
