@@ -34,7 +34,7 @@ PROFILES = ("monitoring", "dashboard", "postgres", "storage")
 PROMETHEUS, GRAFANA = "prom/prometheus:v3.5.0", "grafana/grafana:12.1.1"
 POSTGRES, MINIO = "postgres:17.6", "minio/minio:RELEASE.2025-09-07T16-13-09Z"
 NAMES = ("server", "dashboard", "prometheus", "grafana", "postgres", "storage", "bucket")
-BOARDS = "/srv/boards"
+BOARDS, METRICS = "/srv/boards", "metrics-token"  # a token with the scope read, for Prometheus
 ROTATED = {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
 
 
@@ -67,14 +67,21 @@ def compose_files(spec: ServiceSpec, *, profiles: Sequence[str] = PROFILES) -> d
     if "dashboard" in profiles or spec.schedules:
         volumes.append("state")
     if "monitoring" in profiles:
-        services |= _monitoring()
+        services |= _monitoring(spec)
         volumes += ["prometheus", "grafana"]
         limits = ServiceLimits(availability=spec.availability, max_p99_ms=spec.max_p99_ms)
-        files |= prometheus_files([spec.model], limits, targets=[f"http://server:{spec.port}"])
+        files |= prometheus_files(
+            [spec.model],
+            limits,
+            targets=[f"http://server:{spec.port}"],
+            token_file=f"/run/secrets/{METRICS}" if spec.has_tokens else None,
+        )
         files |= grafana_files(spec.name, boards_folder=BOARDS)
     secrets = dict.fromkeys(spec.secrets.values())
     if "monitoring" in profiles:
         secrets["grafana-password"] = None
+        if spec.has_tokens:
+            secrets[METRICS] = None
     if "postgres" in profiles:
         services["postgres"] = _postgres()
         volumes.append("postgres")
@@ -285,7 +292,7 @@ def _wget(url: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _monitoring() -> dict[str, Any]:
+def _monitoring(spec: ServiceSpec) -> dict[str, Any]:
     prometheus = _other(PROMETHEUS, "512M", {"prometheus": "/prometheus"}, "65534:65534")
     grafana = _other(GRAFANA, "512M", {"grafana": "/var/lib/grafana"}, "472:0")
     return {
@@ -299,6 +306,7 @@ def _monitoring() -> dict[str, Any]:
             "volumes": ["./prometheus:/etc/prometheus:ro", *prometheus["volumes"]],
             "ports": [_published("PROMETHEUS_PORT", 9090)],
             "healthcheck": _wget("http://127.0.0.1:9090/-/ready"),
+            **({"secrets": [METRICS]} if spec.has_tokens else {}),
         },
         "grafana": {
             **grafana,

@@ -93,7 +93,8 @@ class ServiceSpec:
         concurrency: requests that a replica is given at once, before another one is started.
         timeout_s: that a request may take.
         variables: of the environment, by name.
-        secrets: which secret of the platform an environment variable is filled from; never the secret itself.
+        secrets: which secret of the platform an environment variable is filled from; never the secret itself. With one for
+            PERRON_TOKENS (`perron token export` makes it) the server asks for tokens.
         log_to: where predictions go on to beside the replica's own log, as for `perron serve --log-to`.
         schedules: what runs by the clock, in `project_image`.
         job_memory_mb: of what runs in `project_image`, in MiB.
@@ -210,14 +211,21 @@ class ServiceSpec:
             _check_label("The job's name", f"{self.name}-{schedule.name}", LONGEST_JOB)
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether the server asks for tokens: those that the secret of PERRON_TOKENS holds."""
+        return "PERRON_TOKENS" in self.secrets
+
+    @property
     def resource(self) -> str:
         """The name with the environment: `house-prices-prd`."""
         return f"{self.name}-{self.environment}"
 
 
 def serve_words(spec: ServiceSpec) -> list[str]:
-    """The command of a service's container."""
-    words = ["perron", "serve", "--bundle", MODEL, "--host", "0.0.0.0", "--port", str(spec.port)]
+    """The command of a service's container. Without tokens everybody who gets to it may ask: what is before it says who does."""
+    words = ["perron", "serve", str(spec.version), "--bundle", MODEL, "--log-folder", LOG]
+    words += ["--host", "0.0.0.0", "--port", str(spec.port)]
+    words += [] if spec.has_tokens else ["--allow-anonymous"]
     words += ["--workers", str(spec.workers), "--log-format", "json", "--log-level", "info"]
     words += [] if spec.grpc_port is None else ["--grpc-port", str(spec.grpc_port)]
     return words + [word for place in spec.log_to for word in ("--log-to", place)]
