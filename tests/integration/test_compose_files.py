@@ -95,7 +95,8 @@ def test_every_container_is_shut_in() -> None:
     for shape, files in SHAPES.items():
         for name, service in parsed(files)["services"].items():
             assert service["read_only"] is True, (shape, name)
-            assert service["cap_drop"] == ["ALL"]
+            assert service["cap_drop"] == ["ALL"] and service.get("cap_add", ["CHOWN"]) == ["CHOWN"]
+            assert ("cap_add" in service) == (name == "owner"), (shape, name)
             assert service["security_opt"] == ["no-new-privileges:true"]
             assert {"cpus", "memory"} == set(service["deploy"]["resources"]["limits"])
             assert "restart" in service and "privileged" not in service
@@ -108,15 +109,25 @@ def test_what_isn_t_there_yet_is_waited_for() -> None:
     assert services["dashboard"]["depends_on"] == {"server": {"condition": "service_healthy"}}
     assert services["bucket"]["depends_on"] == {"storage": {"condition": "service_healthy"}}
     for service in services.values():
-        for other in service.get("depends_on", {}):
-            assert "healthcheck" in services[other]
+        for other, how in service.get("depends_on", {}).items():
+            assert "healthcheck" in services[other] or how == {"condition": "service_completed_successfully"}
 
 
 def test_a_profile_starts_nothing_that_waits_for_another_profile() -> None:
     services = parsed(SHAPES["all"])["services"]
     for name, service in services.items():
         for other in service.get("depends_on", {}):
-            assert set(services[other].get("profiles", service.get("profiles"))) == set(service["profiles"]), name
+            assert set(services[other].get("profiles", ())) <= set(service.get("profiles", ())), name
+
+
+def test_volumes_belong_to_who_writes_them() -> None:
+    """The program is run as it stands in the file, by root, on folders of its own."""
+    owner = parsed(SHAPES["all"])["services"]["owner"]
+    assert owner["volumes"] == ["log:/volumes/log", "state:/volumes/state"]
+    assert all(
+        f"/volumes/{name}" in owner["command"][0] and "65532, 65532" in owner["command"][0] for name in ("log", "state")
+    )
+    compile(owner["command"][0], "owner", "exec")
 
 
 def test_no_secret_is_in_the_files_and_each_is_a_file() -> None:
@@ -150,8 +161,10 @@ def test_the_server_has_the_time_that_it_takes_to_stop() -> None:
 
 def test_the_course_s_shape_is_four_services_in_order() -> None:
     services = parsed(SHAPES["course"])["services"]
+    assert services.pop("owner")["volumes"] == ["state:/volumes/state"]
     assert list(services) == ["preprocess", "train", "serve", "web"]
     assert [service["command"][0] for service in services.values()] == ["check", "run", "serve", "dashboard"]
+    assert {tuple(service["entrypoint"]) for service in services.values()} == {("python", "-m", "perron")}
     assert services["train"]["depends_on"]["preprocess"] == {"condition": "service_completed_successfully"}
     assert services["serve"]["depends_on"]["train"] == {"condition": "service_completed_successfully"}
     assert all("state:/srv/project/.perron" in service["volumes"] for service in services.values())

@@ -21,6 +21,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     warnings.showwarning = _warn  # type: ignore[assignment]
     _take_secrets()
+    if sys.argv[1:2] == ["serve"] and sys.argv[2:] and sys.argv[-1] == "serve" and "--bundle" in sys.argv:
+        del sys.argv[-1]  # SageMaker runs every image as `docker run IMAGE serve`, after an entry point that says so
     gc.disable()  # until the imports are done (`shared.resume_collection`): it costs a cached run a tenth
     from perron.cli.app import command_line
 

@@ -15,7 +15,17 @@ from math import ceil, exp
 from typing import Any
 
 from perron.errors import DeclarationError, nearest
-from perron.ship.service import DASHBOARD_PORT, LOG, PROJECT, Schedule, ServiceSpec, dashboard_words, serve_words
+from perron.ship.service import (
+    DASHBOARD_PORT,
+    LOG,
+    PERRON,
+    PROJECT,
+    USER,
+    Schedule,
+    ServiceSpec,
+    dashboard_words,
+    serve_words,
+)
 from perron.ship.yaml import to_yaml
 
 __all__ = [
@@ -237,8 +247,8 @@ def _service(spec: ServiceSpec, place: CloudRunPlace) -> dict[str, Any]:
     container = {
         "name": "server",
         "image": spec.image,
-        "command": words[:1],
-        "args": [_plain(word) for word in words[1:]],
+        "command": list(PERRON),
+        "args": [_plain(word) for word in words[len(PERRON) :]],
         "ports": [{"name": "http1", "containerPort": spec.port}],
         "env": _environment(spec),
         "resources": _resources(spec.cpu, spec.memory_mb),
@@ -328,7 +338,7 @@ def _knative(
 
 def _job(spec: ServiceSpec, place: CloudRunPlace, schedule: Schedule) -> dict[str, Any]:
     labels = _labels(spec, "job")
-    container = {"name": "job", **_project_container(spec, ["perron", *schedule.command])}
+    container = {"name": "job", **_project_container(spec, [*PERRON, *schedule.command])}
     return {
         "apiVersion": "run.googleapis.com/v1",
         "kind": "Job",
@@ -361,8 +371,8 @@ def _project_container(spec: ServiceSpec, words: list[str]) -> dict[str, Any]:
     assert spec.project_image is not None
     return {
         "image": spec.project_image,
-        "command": words[:1],
-        "args": [_plain(word) for word in words[1:]],
+        "command": list(PERRON),
+        "args": [_plain(word) for word in words[len(PERRON) :]],
         "workingDir": PROJECT,
         "env": _environment(spec),
         "resources": _resources(spec.job_cpu, spec.job_memory_mb),
@@ -371,7 +381,7 @@ def _project_container(spec: ServiceSpec, words: list[str]) -> dict[str, Any]:
 
 
 def _state(place: CloudRunPlace) -> dict[str, Any]:
-    attributes = {"bucketName": place.bucket, "mountOptions": "uid=10001;gid=10001"}
+    attributes = {"bucketName": place.bucket, "mountOptions": f"uid={USER};gid={USER}"}
     return {"name": "state", "csi": {"driver": "gcsfuse.run.googleapis.com", "volumeAttributes": attributes}}
 
 

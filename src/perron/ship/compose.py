@@ -17,7 +17,9 @@ from perron.ship.grafana import grafana_files
 from perron.ship.prometheus import ServiceLimits, prometheus_files
 from perron.ship.service import (
     DASHBOARD_PORT,
+    FIRST_MB,
     LOG,
+    PERRON,
     PROJECT,
     STOP_S,
     USER,
@@ -33,7 +35,8 @@ HEAD = "Written by `perron deploy compose`, which leaves it alone once you chang
 PROFILES = ("monitoring", "dashboard", "postgres", "storage")
 PROMETHEUS, GRAFANA = "prom/prometheus:v3.5.0", "grafana/grafana:12.1.1"
 POSTGRES, MINIO = "postgres:17.6", "minio/minio:RELEASE.2025-09-07T16-13-09Z"
-NAMES = ("server", "dashboard", "prometheus", "grafana", "postgres", "storage", "bucket")
+OWNED = {"owner": {"condition": "service_completed_successfully"}}
+NAMES = ("owner", "server", "dashboard", "prometheus", "grafana", "postgres", "storage", "bucket")
 BOARDS, METRICS = "/srv/boards", "metrics-token"  # a token with the scope read, for Prometheus
 ROTATED = {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
 
@@ -55,17 +58,18 @@ def compose_files(spec: ServiceSpec, *, profiles: Sequence[str] = PROFILES) -> d
         raise DeclarationError(
             "The dashboard shows the project, and there is no project_image; name one, or leave the profile out."
         )
-    services: dict[str, Any] = {"server": _server(spec)}
     volumes = ["log"]
+    if "dashboard" in profiles or spec.schedules:
+        volumes.append("state")
+    services: dict[str, Any] = {"owner": _owner(spec.image, volumes, spec), "server": _server(spec)}
     files: dict[str, str] = {}
     if "dashboard" in profiles:
         services["dashboard"] = _dashboard(spec, "http://server:" + str(spec.port), "server", ["dashboard"])
     for schedule in spec.schedules:
         if schedule.name in NAMES:
             raise DeclarationError(f"The schedule {schedule.name} has the name of a service; rename it.")
-        services[schedule.name] = _job(spec, ("perron", *schedule.command), ["jobs"])
-    if "dashboard" in profiles or spec.schedules:
-        volumes.append("state")
+        job = _job(spec, (*PERRON, *schedule.command), ["jobs"])
+        services[schedule.name] = {**job, "depends_on": OWNED}
     if "monitoring" in profiles:
         services |= _monitoring(spec)
         volumes += ["prometheus", "grafana"]
@@ -113,12 +117,13 @@ def course_files(spec: ServiceSpec) -> dict[str, str]:
     """
     if spec.project_image is None:
         raise DeclarationError("The four services run the project, and there is no project_image; name one.")
-    serving = ["perron", "serve", "--host", "0.0.0.0", "--port", str(spec.port), "--allow-anonymous"]
+    serving = [*PERRON, "serve", "--host", "0.0.0.0", "--port", str(spec.port), "--allow-anonymous"]
     serving += ["--workers", str(spec.workers)]
     services = {
-        "preprocess": _job(spec, ("perron", "check"), [], has_log=False),
+        "owner": _owner(spec.project_image, ["state"], spec),
+        "preprocess": {**_job(spec, (*PERRON, "check"), [], has_log=False), "depends_on": OWNED},
         "train": {
-            **_job(spec, ("perron", "run"), [], has_log=False),
+            **_job(spec, (*PERRON, "run"), [], has_log=False),
             "depends_on": {"preprocess": {"condition": "service_completed_successfully"}},
         },
         "serve": {
@@ -147,15 +152,15 @@ def _own(image: str, words: Sequence[str], spec: ServiceSpec, *, is_server: bool
     volumes = [f"log:{LOG}"] if is_server else [f"state:{PROJECT}/.perron"]
     if has_log and not is_server:
         volumes.append(f"log:{PROJECT}/.perron/predictions")
-    is_serving = "serve" in words[:2]
+    is_serving = words[len(PERRON)] == "serve"
     cpu, memory_mb = (spec.cpu, spec.memory_mb) if is_serving else (spec.job_cpu, spec.job_memory_mb)
     variables = {"HOME": "/tmp", **spec.variables}
     if spec.secrets:
         variables["PERRON_SECRETS"] = "/run/secrets"
     made: dict[str, Any] = {
         "image": image,
-        "entrypoint": [words[0]],
-        "command": [_plain(word) for word in words[1:]],
+        "entrypoint": list(PERRON),
+        "command": [_plain(word) for word in words[len(PERRON) :]],
         "user": f"{USER}:{USER}",
         "environment": {name: _plain(value) for name, value in variables.items()},
         "volumes": volumes,
@@ -180,6 +185,7 @@ def _server(spec: ServiceSpec) -> dict[str, Any]:
     ports += [] if spec.grpc_port is None else [_published("PERRON_GRPC_PORT", spec.grpc_port)]
     return {
         **made,
+        "depends_on": OWNED,
         "ports": ports,
         "healthcheck": _health(spec.port, "/health/ready"),
         "stop_grace_period": f"{STOP_S + 5}s",
@@ -206,6 +212,27 @@ def _job(spec: ServiceSpec, words: Sequence[str], profiles: list[str], *, has_lo
     assert spec.project_image is not None
     made = _own(spec.project_image, words, spec, has_log=has_log)
     return {**made, **({"profiles": profiles} if profiles else {}), "restart": "no"}
+
+
+def _owner(image: str, volumes: Sequence[str], spec: ServiceSpec) -> dict[str, Any]:
+    """Gives new volumes, which are root's, to the user that writes them; it ends before anything else begins."""
+    places = [f"/volumes/{name}" for name in volumes]
+    gives = f"import os; [os.chown(place, {USER}, {USER}) for place in {places}]"
+    return {
+        "image": image,
+        "entrypoint": ["python", "-c"],
+        "command": [gives],
+        "user": "0:0",
+        "network_mode": "none",
+        "volumes": [f"{name}:/volumes/{name}" for name in volumes],
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "cap_add": ["CHOWN"],
+        "security_opt": ["no-new-privileges:true"],
+        "deploy": {"resources": {"limits": {"cpus": "1", "memory": f"{FIRST_MB}M"}}},
+        "logging": ROTATED,
+        "restart": "no",
+    }
 
 
 def _health(port: int, path: str) -> dict[str, Any]:

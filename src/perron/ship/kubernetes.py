@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from perron.errors import DeclarationError
-from perron.ship.service import LOG, PROJECT, STOP_S, USER, Schedule, ServiceSpec, serve_words
+from perron.ship.service import LOG, PERRON, PROJECT, STOP_S, USER, Schedule, ServiceSpec, serve_words
 from perron.ship.yaml import to_yaml
 
 __all__ = ["kserve_files", "kubernetes_files"]
@@ -194,7 +194,7 @@ def _server_container(spec: ServiceSpec, image: str) -> dict[str, Any]:
     ports += [] if spec.grpc_port is None else [{"name": "grpc", "containerPort": spec.grpc_port}]
     return {
         "image": image,
-        "command": serve_words(spec)[:1],
+        "command": list(PERRON),
         "ports": ports,
         "startupProbe": {**ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 60},
         "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 2},
@@ -263,7 +263,7 @@ def _environment(spec: ServiceSpec) -> list[dict[str, Any]]:
 
 
 def _arguments(spec: ServiceSpec) -> list[str]:
-    return [_plain(word) for word in serve_words(spec)[1:]]
+    return [_plain(word) for word in serve_words(spec)[len(PERRON) :]]
 
 
 def _plain(text: str) -> str:
@@ -469,7 +469,7 @@ def _cronjob(spec: ServiceSpec, schedule: Schedule) -> dict[str, Any]:
     container = {
         "name": "job",
         "image": spec.project_image,
-        "command": ["perron"],
+        "command": list(PERRON),
         "args": [_plain(word) for word in schedule.command],
         "workingDir": PROJECT,
         "env": _environment(spec),

@@ -4,6 +4,7 @@ ServiceSpec    one version of one model in one environment: image, size, limits,
 Schedule       a verb of Perron that runs by the clock: name, cron, words
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +12,13 @@ from dataclasses import dataclass, field
 from perron.errors import DeclarationError
 
 __all__ = [
-    "DASHBOARD_PORT", "FIRST_MB", "LOG", "MODEL", "PROJECT", "STOP_S", "USER", "WORKER_MB", "Schedule", "ServiceSpec",
-    "dashboard_words", "least_memory_mb", "serve_words",
+    "DASHBOARD_PORT", "FIRST_MB", "LOG", "MODEL", "PERRON", "PROJECT", "STOP_S", "USER", "WORKER_MB", "Schedule", "ServiceSpec",
+    "dashboard_words", "least_memory_mb", "project_dockerfile", "serve_words",
 ]  # fmt: skip
 
 # Where the images have things: the bundle, the server's log, the project and its memory; and who runs in them.
-MODEL, LOG, PROJECT, USER = "/srv/model", "/var/lib/perron", "/srv/project", 10001
+MODEL, LOG, PROJECT, USER = "/srv/model", "/var/lib/perron", "/srv/project", 65532
+PERRON = ("python", "-m", "perron")  # both images have that Python in their PATH
 DASHBOARD_PORT = 8501
 
 # The least a server needs: measured with a gradient boosting, doubled.
@@ -223,7 +225,7 @@ class ServiceSpec:
 
 def serve_words(spec: ServiceSpec) -> list[str]:
     """The command of a service's container. Without tokens everybody who gets to it may ask: what is before it says who does."""
-    words = ["perron", "serve", str(spec.version), "--bundle", MODEL, "--log-folder", LOG]
+    words = [*PERRON, "serve", str(spec.version), "--bundle", MODEL, "--log-folder", LOG]
     words += ["--host", "0.0.0.0", "--port", str(spec.port)]
     words += [] if spec.has_tokens else ["--allow-anonymous"]
     words += ["--workers", str(spec.workers), "--log-format", "json", "--log-level", "info"]
@@ -233,7 +235,33 @@ def serve_words(spec: ServiceSpec) -> list[str]:
 
 def dashboard_words(server: str, port: int = DASHBOARD_PORT) -> list[str]:
     """The command of the dashboard's container; who may reach it is left to what is before it."""
-    return ["perron", "dashboard", "--host", "0.0.0.0", "--port", str(port), "--server", server, "--allow-anonymous"]
+    return [*PERRON, "dashboard", "--host", "0.0.0.0", "--port", str(port), "--server", server, "--allow-anonymous"]
+
+
+def project_dockerfile(python: str, version: str) -> dict[str, str]:
+    """The files of the build of `project_image`, which runs what trains and shows: a Dockerfile and its ignore file, by path.
+
+    Args:
+        python: of the base image, such as 3.12.
+        version: of Perron, the least.
+    """
+    dockerfile = f"""# Written by `perron deploy`, which leaves it alone once you changed it.
+# docker build -f project.Dockerfile -t IMAGE PROJECT
+FROM python:{python}-slim
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp OMP_WAIT_POLICY=passive
+RUN apt-get update \\
+    && apt-get install -y --no-install-recommends libgomp1 \\
+    && rm -rf /var/lib/apt/lists/*
+RUN pip install --no-cache-dir --root-user-action=ignore "perron[dashboard,gcs,monitor,postgres,s3]>={version}"
+WORKDIR {PROJECT}
+COPY . .
+# What it keeps is on a volume there, which takes its owner from here.
+RUN mkdir -p .perron && chown -R {USER}:{USER} .perron
+USER {USER}:{USER}
+ENTRYPOINT {json.dumps(list(PERRON))}
+"""
+    ignore = ".git\n.perron\n.venv\n**/__pycache__\n**/.env\n**/secrets\n"
+    return {"project.Dockerfile": dockerfile, "project.Dockerfile.dockerignore": ignore}
 
 
 def least_memory_mb(workers: int) -> int:

@@ -1,11 +1,26 @@
 """The declaration of a deployed service, and what it refuses."""
 
+import inspect
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import need
 
+from perron.cli.dashboard import dashboard
+from perron.cli.serve import serve
 from perron.errors import DeclarationError
-from perron.ship.service import Schedule, ServiceSpec, least_memory_mb
+from perron.ship.service import (
+    Schedule,
+    ServiceSpec,
+    dashboard_words,
+    least_memory_mb,
+    project_dockerfile,
+    serve_words,
+)  # fmt: skip
+
+OF_BUNDLES = {"--bundle", "--log-folder"}
 
 GOOD: dict[str, Any] = {
     "name": "house-prices", "model": "house-prices", "version": 7, "bundle": "ab" * 32,
@@ -126,3 +141,28 @@ def test_a_schedule_that_can_t_be_is_refused(name: str, cron: str, command: tupl
     with pytest.raises(DeclarationError, match=r".") as caught:
         Schedule(name, cron, command)
     assert words in str(caught.value)
+
+
+def test_the_project_s_image_is_built_by_a_dockerfile_that_hadolint_takes(tmp_path: Path) -> None:
+    files = project_dockerfile("3.12", "0.1.0")
+    (tmp_path / "Dockerfile").write_text(files["project.Dockerfile"])
+    done = subprocess.run(
+        [need("hadolint"), "--ignore", "DL3008", "--ignore", "DL3013", str(tmp_path / "Dockerfile")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert ".perron" in files["project.Dockerfile.dockerignore"].splitlines()
+
+
+def test_commands_that_containers_are_given_are_the_command_line_s() -> None:
+    """Every option is one that the verb has."""
+    for words, verb in ((dashboard_words("http://server:8000"), dashboard), (serve_words(ServiceSpec(**{**GOOD, "grpc_port": 9000}, log_to=("stdout:",))), serve)):  # fmt: skip
+        known = {f"--{name.replace('_', '-')}" for name in inspect.signature(verb).parameters}
+        options = {word for word in words if word.startswith("--")}
+        assert options <= known | OF_BUNDLES, options - known
+
+
+def test_a_server_with_tokens_asks_for_them() -> None:
+    assert "--allow-anonymous" in serve_words(ServiceSpec(**GOOD))
+    guarded = ServiceSpec(**GOOD, secrets={"PERRON_TOKENS": "tokens"})
+    assert guarded.has_tokens and "--allow-anonymous" not in serve_words(guarded)
