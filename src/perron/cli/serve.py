@@ -1,5 +1,6 @@
 """`perron serve`: the API."""
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perron.cli import shared
+from perron.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,8 +20,19 @@ __all__ = ["serve"]
 
 def serve(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "champion",
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 for any free one.", min=0, max=65535)] = 8000,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on.", envvar="PERRON_HOST", show_envvar=False)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            help="The port; 0 for any free one. Else PERRON_PORT says it, AIP_HTTP_PORT, SAGEMAKER_BIND_TO_PORT or PORT.",
+            min=0,
+            max=65535,
+            envvar=["PERRON_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT"],
+            show_envvar=False,
+        ),
+    ] = 8000,
     grpc_port: Annotated[
         int | None,
         typer.Option(help="A port for gRPC besides (Open Inference Protocol); 0 for any free one.", min=0, max=65535),
@@ -51,9 +64,18 @@ def serve(
     log_to: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where the log goes on to: stdout:, s3://…, file:///…, postgresql+psycopg://…", metavar="URL"
+            help="Where the log goes on to: stdout:, s3://…, file:///…, postgresql+psycopg://…",
+            envvar="PERRON_LOG_TO",
+            show_envvar=False,
+            metavar="URL",
         ),
     ] = None,
+    drop_sent: Annotated[
+        bool,
+        typer.Option(
+            "--drop-sent", help="Delete complete segments of the log once they were sent on: for disks that are small."
+        ),
+    ] = False,
     no_windows: Annotated[
         bool,
         typer.Option("--no-windows", help="Keep no live windows; `perron monitor --rebuild` makes them of the log."),
@@ -116,11 +138,14 @@ def serve(
     from perron.serve.app import Settings
     from perron.serve.batches import BatchSettings
     from perron.serve.http import Address, check_grpc, free_port
+    from perron.serve.platforms import read_vertex
     from perron.serve.watch import set_up_logging
     from perron.serve.workers import serve as answer
 
     shared.demand_known("log_format", log_format, ("text", "json"))
     shared.demand_known("log_level", log_level, ("debug", "info", "warning", "error"))
+    if drop_sent and not log_to:
+        raise DeclarationError("--drop-sent deletes what was sent on, and there is no --log-to; name a place.")
     shared.demand_known("on_log_failure", on_log_failure, ("refuse", "answer"))
     project = shared.open_project(folder)
     if grpc_port is not None:
@@ -138,6 +163,7 @@ def serve(
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
         windows=project.folder / ".perron" / "windows" if not no_windows and clock is None else None,
         minutes=project.folder / ".perron" / "minutes" if clock is None else None,
+        vertex=read_vertex(os.environ), drop_sent=drop_sent,
         batches=BatchSettings(
             project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
             places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
@@ -200,8 +226,6 @@ def _monitoring(every_s: float | None, project: "Project", models: "Sequence[str
 
 def _follow(clock: Path) -> None:
     """Has this process and its workers stamp with a replay's clock, and says so."""
-    import os
-
     from perron.clock import VARIABLE, read_clock
 
     moment = read_clock(clock)

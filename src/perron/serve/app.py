@@ -24,12 +24,14 @@ from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronE
 from perron.minutes import Gpu, MinuteWriter, Usage, share_at_least
 from perron.plan import Memory, NotOffered, Plan, TokenPlan
 from perron.predictions import ROTATE
+from perron.predictions.ship import drop_sent
 from perron.serve.batches import Batches, BatchSettings
 from perron.serve.batching import NEVER, Busy, OnLogFailure, TooLate
 from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Histogram, Registry
 from perron.serve.models import Endpoint, Model, Models
 from perron.serve.negotiation import choose, has_already
+from perron.serve.platforms import Vertex
 from perron.serve.problem import Answer, Stream, problem
 from perron.serve.routes import Headers, Request, Route, Routes, Scope, takes
 from perron.serve.usage import read_gpus, read_usage
@@ -43,6 +45,7 @@ ALONE_ROWS = 64  # more take long enough for others to come: they go through the
 FOLLOW_EVERY_S = 0.5
 LEAVE_EVERY_S = TEND_EVERY_S = 1.0
 GPUS_EVERY_S = 30.0
+LAST_SEND_S = 3.0  # for what was logged last to go on, before the process and perhaps its disk end
 FEWEST_REQUESTS = 30  # of an arm before its limits are looked at
 ROTATE_EVERY_S = 3600.0  # a segment holds an hour at most, so that what is older can be compacted or deleted
 UNLOGGED = ("x-perron-log", "failing: this answer may have no receipt")
@@ -66,6 +69,8 @@ class Settings:
     `cache_requests`: how many answered requests each version remembers, to answer equal ones without its graph; 0: none.
     `windows`, `minutes`: the folders of the live windows and of the minutes that monitoring reads; None keeps none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
+    `drop_sent`: whether a complete segment of the log is deleted once every place that the log goes on to has it.
+    `vertex`: the routes that Vertex AI asks at; None where it doesn't.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
 
@@ -87,6 +92,8 @@ class Settings:
     worker: int = 0
     workers: int = 1
     batches: BatchSettings | None = None
+    vertex: Vertex | None = None
+    drop_sent: bool = False
 
 
 class BrokenContract(PerronError):
@@ -146,10 +153,13 @@ class Service:
         self._minutes = MinuteWriter(settings.minutes) if settings.minutes is not None else None
 
     def _all_routes(self) -> list[Route]:
-        from perron.serve import batches, mlflow, oip, rest  # not at the top: they need what is here
+        from perron.serve import batches, mlflow, oip, platforms, rest  # not at the top: they need what is here
 
         own = batches.routes(self.batches) if self.batches is not None else ()
-        return [*rest.routes(self), *oip.routes(self), *mlflow.routes(self), *own]
+        made = [*rest.routes(self), *oip.routes(self), *mlflow.routes(self), *own]
+        if self.settings.vertex is not None:
+            made += platforms.vertex_routes(self, self.settings.vertex, {route.path for route in made})
+        return made
 
     def _drifts(self, which: int) -> list[tuple[dict[str, str], float]]:
         """By column of the default arm of each model: the distance, or the severity."""
@@ -253,6 +263,8 @@ class Service:
                     await loop.run_in_executor(self._tender, collector.work, collector.take())
                 await loop.run_in_executor(self._tender, self.memory.tend)
                 await loop.run_in_executor(self._tender, self._note_minute)
+                if self.settings.drop_sent:
+                    await loop.run_in_executor(self._tender, drop_sent, self.settings.log_folder)
                 failed = ""
             except Exception as error:
                 if repr(error) != failed:
@@ -577,7 +589,7 @@ class Service:
         self.models.close()
         for last in (partial(self._note_minute, is_last=True), self.memory.tend):
             with contextlib.suppress(Exception):  # what the last requests left is kept and sent on, too
-                await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._tender, last), drain_s)
+                await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._tender, last), LAST_SEND_S)
         self._tender.shutdown(wait=False, cancel_futures=True)
         if self.watcher is not None:
             await self.run(self.watcher.close)
