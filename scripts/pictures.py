@@ -218,7 +218,7 @@ class Scene:
 
     @cached_property
     def project(self) -> Path:
-        """A project of two runs, with a canvas."""
+        """A project with a canvas."""
         table = self.folder / "housing.csv"
         with table.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(self.rows[0]))
@@ -227,19 +227,26 @@ class Scene:
         perron("init", "house-prices", "--from", table, "--target", "median_house_value", cwd=self.folder)
         made = self.folder / "house-prices"
         (made / "canvas.toml").write_text(CANVAS)
+        (made / "system.py").write_text(SYSTEM.replace("TREES", str(TREES[0])))
         perron("canvas", "check", cwd=made)
+        return made
+
+    @cached_property
+    def trained(self) -> Path:
+        """The same, after a run per number of trees, each of a commit."""
+        made = self.project
         for trees in TREES:
             (made / "system.py").write_text(SYSTEM.replace("TREES", str(trees)))
             subprocess.run(["git", "add", "-A"], cwd=made, check=True)
             name = ["-c", "user.name=Grace", "-c", "user.email=grace@example.org"]
-            subprocess.run(["git", *name, "commit", "-qm", f"{trees} trees"], cwd=made, check=True)
+            subprocess.run(["git", *name, "commit", "-q", "--no-verify", "-m", f"{trees} trees"], cwd=made, check=True)
             perron("run", cwd=made)
         return made
 
     @cached_property
     def served(self) -> Path:
         """The same, after a fortnight of requests: outcomes come two days late, incomes are higher from the tenth day on."""
-        made, clock = self.project, self.folder / "now"
+        made, clock = self.trained, self.folder / "now"
         today = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0)
         waiting: list[tuple[int, list[dict[str, Any]]]] = []
         clock.write_text(today.isoformat())
@@ -319,7 +326,7 @@ def canvas(scene: Scene, page: Page) -> None:
 
 
 def service(scene: Scene, page: Page) -> None:
-    with started(scene.project, "serve", "--port", "0") as address:
+    with started(scene.trained, "serve", "--port", "0") as address:
         page.goto(f"{address}/docs", wait_until="networkidle")
         scene.shoot(page, "service")
 
