@@ -103,7 +103,9 @@ def _token(row: dict[str, Any], where: str) -> TokenPlan:
         raise DataError(f"{where} has no name of up to 80 letters, digits, and . _ @ -.")
     if not isinstance(scopes, list) or not scopes or any(scope not in SCOPES for scope in scopes):
         raise DataError(f"{where} ({name}) has other scopes than {', '.join(SCOPES)}.")
-    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf")):
+    if rate is not None and (
+        isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf")
+    ):
         raise DataError(f"{where} ({name}) has a requests_per_s that isn't a number above 0.")
     try:
         known = expires is None or datetime.fromisoformat(expires).tzinfo is not None

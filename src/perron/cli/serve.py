@@ -10,7 +10,6 @@ from perron.cli import shared
 
 if TYPE_CHECKING:
     from perron.plan import Memory
-    from perron.serve.batches import BatchSettings
 
 __all__ = ["serve"]
 

@@ -27,7 +27,7 @@ from perron.image.base import MACHINES, Base, check_fits, open_base
 from perron.image.closure import Package, libc_needed, perron_files
 from perron.image.layers import Blobs, Entry, Layer, key_of, write_tar
 
-__all__ = ["Image", "Part", "build_image", "entry_point", "write_archive", "write_layout"]
+__all__ = ["PORT", "USER", "Image", "Part", "build_image", "entry_point", "write_archive", "write_layout"]
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -98,7 +98,8 @@ def build_image(
     base: str,
     packages: Sequence[Package],
     cache: Path,
-    epoch: int,
+    created: int,
+    file_time: int = 0,
     allow_anonymous: bool = False,
 ) -> Image:
     """The image, its layers among the cache's blobs.
@@ -112,7 +113,8 @@ def build_image(
         base: as `open_base` takes it.
         packages: of the serving environment.
         cache: the folder in which layers are kept.
-        epoch: the time of the image and of its files, in seconds since 1970.
+        created: the time of the image, in seconds since 1970.
+        file_time: the time of its files. Not that of the image: with every version all layers would be others.
         allow_anonymous: whether it answers everybody, unless it is given tokens.
 
     Raises:
@@ -125,12 +127,12 @@ def build_image(
     minor = ".".join(platform.python_version_tuple()[:2])
     parts = [
         *(Part("base", layer) for layer in below.layers),
-        Part("packages", _packages_layer(blobs, packages, f"{VENV}/lib/python{minor}/site-packages", epoch)),
-        Part("perron", _perron_layer(blobs, python, minor, epoch)),
-        Part("model", _model_layer(blobs, bundle, epoch)),
+        Part("packages", _packages_layer(blobs, packages, f"{VENV}/lib/python{minor}/site-packages", file_time)),
+        Part("perron", _perron_layer(blobs, python, minor, file_time)),
+        Part("model", _model_layer(blobs, bundle, file_time)),
     ]
-    created = datetime.fromtimestamp(epoch, UTC).isoformat().replace("+00:00", "Z")
-    config = _config(below, parts, entry_point(f"/{VENV}/bin/python", version), labels, created, allow_anonymous)
+    moment = datetime.fromtimestamp(created, UTC).isoformat().replace("+00:00", "Z")
+    config = _config(below, parts, entry_point(f"/{VENV}/bin/python", version), labels, moment, allow_anonymous)
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -141,12 +143,14 @@ def build_image(
         "annotations": {key: value for key, value in labels.items() if key.startswith("org.opencontainers.")},
     }
     blobs.prune([part.layer.path for part in parts])
-    return Image(_json(manifest), config, tuple(parts), name, tag, below.name, created)
+    return Image(_json(manifest), config, tuple(parts), name, tag, below.name, moment)
 
 
 def _packages_layer(blobs: Blobs, packages: Sequence[Package], site: str, epoch: int) -> Layer:
     entries = [
-        Entry(f"{site}/{path}", place, is_program=".so" in place.name) for package in packages for path, place in package.files
+        Entry(f"{site}/{path}", place, is_program=".so" in place.name)
+        for package in packages
+        for path, place in package.files
     ]
     # Told by their times and sizes: to read 150 MB again would take longer than everything else.
     states = [(entry.path, *_state(entry.data)) for entry in entries]
@@ -170,7 +174,9 @@ def _perron_layer(blobs: Blobs, python: str, minor: str, epoch: int) -> Layer:
 def _model_layer(blobs: Blobs, bundle: Path, epoch: int) -> Layer:
     files = [(f"{MODEL}/{path.name}", path) for path in sorted(bundle.iterdir())]
     contents = [(path, digest_bytes(place.read_bytes())) for path, place in files]
-    return write_tar(blobs, key_of("model", epoch, contents), [Entry(path, place) for path, place in files], epoch=epoch)
+    return write_tar(
+        blobs, key_of("model", epoch, contents), [Entry(path, place) for path, place in files], epoch=epoch
+    )
 
 
 def _state(place: bytes | Path | None) -> tuple[int, int]:
@@ -178,12 +184,19 @@ def _state(place: bytes | Path | None) -> tuple[int, int]:
     try:
         found = place.stat()
     except OSError as error:
-        raise PerronError(f"The installed file {place} can't be read ({error.strerror}); install its package again.") from error
+        raise PerronError(
+            f"The installed file {place} can't be read ({error.strerror}); install its package again."
+        ) from error
     return found.st_size, found.st_mtime_ns
 
 
 def _config(
-    base: Base, parts: Sequence[Part], command: Sequence[str], labels: Mapping[str, str], created: str, allow_anonymous: bool
+    base: Base,
+    parts: Sequence[Part],
+    command: Sequence[str],
+    labels: Mapping[str, str],
+    created: str,
+    allow_anonymous: bool,
 ) -> bytes:
     """The image's configuration (OCI image specification 1.1), on top of the base's.
 

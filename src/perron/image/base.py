@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from perron.digest import digest_file
 from perron.errors import NotFound, PerronError
-from perron.image.layers import GZIP, TAR, Blobs, Layer, compress, key_of
+from perron.image.layers import Blobs, Layer, compress, key_of
 from perron.image.registry import Reference, Registry, parse_reference
 from perron.store import write_atomically
 
@@ -101,7 +101,9 @@ def check_fits(base: Base, libc: str, least: tuple[int, int]) -> str:
     facts, wanted = base.facts, _python()
     own = MACHINES.get(platform.machine(), platform.machine())
     if facts.machine is not None and facts.machine != own:
-        raise PerronError(f"The base {base.name} is for {facts.machine}, and the packages here are for {own}; name one for {own}.")
+        raise PerronError(
+            f"The base {base.name} is for {facts.machine}, and the packages here are for {own}; name one for {own}."
+        )
     if wanted not in facts.pythons:
         has = f"Python {', '.join(sorted(facts.pythons))}" if facts.pythons else "no Python"
         raise PerronError(
@@ -156,7 +158,9 @@ def _of_layout(folder: Path, tag: str | None, named: str, blobs: Blobs) -> Base:
         if not entries:
             raise NotFound(f"The layout {folder} has no tag {tag!r}; it has {', '.join(filter(None, tags)) or 'none'}.")
     if len(entries) > 1 and not any("platform" in entry for entry in entries):
-        raise PerronError(f"The layout {folder} has several images; name one as {folder}:TAG: {', '.join(filter(None, tags))}.")
+        raise PerronError(
+            f"The layout {folder} has several images; name one as {folder}:TAG: {', '.join(filter(None, tags))}."
+        )
     manifest = _choose(entries, read, named)
     config = json.loads(read(manifest["config"]["digest"]))
     layers = []
@@ -244,7 +248,7 @@ def _layer(described: Mapping[str, Any], diff_id: str, path: Path, blobs: Blobs,
 def _plain(path: Path) -> BinaryIO:
     with open(path, "rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if is_gzip else open(path, "rb")  # type: ignore[return-value]  # noqa: SIM115 (the caller closes it)
+    return gzip.open(path) if is_gzip else open(path, "rb")  # type: ignore[return-value]
 
 
 def _base(named: str, layers: Sequence[Layer], config: Mapping[str, Any], blobs: Blobs) -> Base:
@@ -271,7 +275,7 @@ def _look(layers: Sequence[Layer], config: Mapping[str, Any], blobs: Blobs) -> F
     kind = "glibc" if glibc is not None else "musl" if has_musl else None
     version = tuple(glibc["version"]) if glibc is not None and glibc.get("version") else None
     machine = (glibc or {}).get("machine") or config.get("architecture")
-    return Facts(pythons, kind, version, machine, any(CXX.fullmatch(path) for path in found))  # type: ignore[arg-type]  # of two numbers
+    return Facts(pythons, kind, version, machine, any(CXX.fullmatch(path) for path in found))
 
 
 def _lay_over(found: dict[str, dict[str, Any]], layer: Layer) -> None:

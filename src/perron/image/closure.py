@@ -77,7 +77,9 @@ def _installed(name: str) -> Distribution:
     try:
         return distribution(name)
     except PackageNotFoundError as error:
-        raise MissingPackage(f"A serving image needs {name}, which isn't installed here: pip install {name}.") from error
+        raise MissingPackage(
+            f"A serving image needs {name}, which isn't installed here: pip install {name}."
+        ) from error
 
 
 def _required(of: Distribution, extras: Sequence[str], *, is_root: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -104,7 +106,9 @@ def _package(name: str, found: Distribution) -> Package:
             continue
         files.append((path, Path(str(file.locate()))))
     if not any(path.endswith((".py", ".so")) for path, _ in files):
-        raise MissingPackage(f"{name} is installed from its source tree; install it from a wheel, so that its files are known.")
+        raise MissingPackage(
+            f"{name} is installed from its source tree; install it from a wheel, so that its files are known."
+        )
     tags = re.findall(r"^Tag: *(\S+)", found.read_text("WHEEL") or "", re.MULTILINE)
     return Package(name, found.version, tuple(sorted(files)), tuple(tags))
 

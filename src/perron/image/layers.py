@@ -87,7 +87,9 @@ class Blobs:
         """The layer that was made under a key, its bytes as they were; None where there is none, or it was damaged."""
         try:
             facts = json.loads((self.folder / "layers" / f"{key}.json").read_bytes())
-            layer = Layer(facts["digest"], facts["size"], facts["diff_id"], facts["plain_size"], self.path(facts["digest"]))
+            layer = Layer(
+                facts["digest"], facts["size"], facts["diff_id"], facts["plain_size"], self.path(facts["digest"])
+            )
             if facts["format"] != FORMAT or f"sha256:{digest_file(layer.path)}" != layer.digest:
                 return None
             os.utime(layer.path)
@@ -270,4 +272,6 @@ def _member(piece: bytes) -> bytes:
 
 def key_of(*parts: object) -> str:
     """The key of a layer: the digest of everything that it depends on."""
-    return digest_bytes(json.dumps([FORMAT, LEVEL, PIECE, sys.version, zlib.ZLIB_RUNTIME_VERSION, *parts], sort_keys=True).encode())
+    return digest_bytes(
+        json.dumps([FORMAT, LEVEL, PIECE, sys.version, zlib.ZLIB_RUNTIME_VERSION, *parts], sort_keys=True).encode()
+    )

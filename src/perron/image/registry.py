@@ -107,7 +107,9 @@ class Registry:
                     sha.update(piece)
                     file.write(piece)
             except (OSError, http.client.HTTPException) as error:
-                raise PerronError(f"{self._reference}: the download of {digest} broke off ({error}); try again.") from error
+                raise PerronError(
+                    f"{self._reference}: the download of {digest} broke off ({error}); try again."
+                ) from error
         self._check(digest, sha.hexdigest())
 
     def _check(self, digest: str, found: str) -> None:
@@ -133,7 +135,9 @@ class Registry:
                     raise self._refused(error.code) from error
             except (OSError, http.client.HTTPException, ssl.SSLError) as error:
                 reason = getattr(error, "reason", None) or error
-                raise PerronError(f"The registry {self._reference.host} can't be asked for {self._reference}: {reason}.") from error
+                raise PerronError(
+                    f"The registry {self._reference.host} can't be asked for {self._reference}: {reason}."
+                ) from error
         raise self._refused(401)
 
     def _refused(self, status: int) -> PerronError:
@@ -161,4 +165,3 @@ class Registry:
                 raise self._refused(error.code) from error
         except (OSError, ValueError, KeyError, AttributeError, http.client.HTTPException) as error:
             raise PerronError(f"The registry {self._reference.host} gave no token: {error}.") from error
-
