@@ -6,7 +6,8 @@ A new version of a model changes the last layer alone. The image holds serving p
 
     /opt/venv/bin/python -m perron serve VERSION --bundle /srv/model --host 0.0.0.0
 
-as a user without rights, on a root that may be read-only; what it logs goes to /tmp or where PERRON_LOG_FOLDER says.
+as a user without rights, on a root that may be read-only; what it logs goes to /tmp or where PERRON_LOG_FOLDER says, for
+which /var/lib/perron is there: a volume that is mounted on it is the user's own.
 """
 
 import io
@@ -24,7 +25,7 @@ from typing import Any
 from perron.digest import digest_bytes
 from perron.errors import PerronError
 from perron.image.base import MACHINES, Base, check_fits, open_base
-from perron.image.closure import Package, libc_needed, perron_files
+from perron.image.closure import Package, libc_needed, libraries_needed, perron_files
 from perron.image.layers import Blobs, Entry, Layer, key_of, write_tar
 
 __all__ = ["PORT", "USER", "Image", "Part", "build_image", "entry_point", "write_archive", "write_layout"]
@@ -33,7 +34,8 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 VENV, HOME, MODEL = "opt/venv", "opt/perron", "srv/model"
-USER = "65532:65532"  # a number, so that Kubernetes can tell that it isn't root; the one that distroless images call nonroot
+LOG = "var/lib/perron"
+USER = "10001:10001"  # numbers, so that Kubernetes can tell that it isn't root
 PORT = 8000
 SECOND = 1_000_000_000  # Docker's health checks count nanoseconds
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -123,7 +125,7 @@ def build_image(
     """
     blobs = Blobs(cache)
     below = open_base(base, blobs)
-    python = check_fits(below, *libc_needed(packages))
+    python = check_fits(below, *libc_needed(packages), libraries_needed(packages))
     minor = ".".join(platform.python_version_tuple()[:2])
     parts = [
         *(Part("base", layer) for layer in below.layers),
@@ -166,6 +168,7 @@ def _perron_layer(blobs: Blobs, python: str, minor: str, epoch: int) -> Layer:
         Entry(f"{VENV}/pyvenv.cfg", settings.encode()),
         *(Entry(f"{VENV}/bin/{name}", link=python) for name in ("python", "python3", f"python{minor}")),
         Entry(f"{VENV}/bin/perron", start.encode(), is_program=True),
+        Entry(LOG, owner=int(USER.partition(":")[0])),
     ]
     contents = [(path, digest_bytes(place.read_bytes())) for path, place in files]
     return write_tar(blobs, key_of("perron", epoch, python, minor, contents), entries, epoch=epoch)

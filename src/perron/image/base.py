@@ -15,7 +15,7 @@ import posixpath
 import re
 import sys
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,7 +34,7 @@ INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.di
 PYTHON = re.compile(r"usr/(?:local/)?bin/python(3\.\d+)")
 LIBC = re.compile(r"(?:usr/)?lib(?:32|64)?/(?:[\w-]+-linux-gnu\w*/)?libc\.so\.6")
 MUSL = re.compile(r"(?:usr/)?lib/ld-musl-[\w-]+\.so\.1")
-CXX = re.compile(r"(?:usr/)?(?:local/)?lib(?:64)?/(?:[\w-]+/)?libstdc\+\+\.so\.6")
+LIBRARY = re.compile(r"(?:usr/)?(?:local/)?lib(?:32|64)?/.*?([^/]+\.so(?:\.[\w.]+)?)")
 GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]*?version (\d+)\.(\d+)")
 MOST_LIBC_BYTES = 32 << 20
 LIKE_PATHS = re.compile(r"[/.~]|.*\.(tar|tgz|tar\.gz)$")
@@ -42,13 +42,13 @@ LIKE_PATHS = re.compile(r"[/.~]|.*\.(tar|tgz|tar\.gz)$")
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found in a base: its Pythons by version, its C library and its version, its machine, and whether it has C++'s."""
+    """What was found in a base: its Pythons by version, its C library and its version, its machine, and its shared libraries' names."""
 
     pythons: Mapping[str, str]
     libc: str | None
     libc_version: tuple[int, int] | None
     machine: str | None
-    has_cxx: bool
+    libraries: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ def open_base(named: str, blobs: Blobs) -> Base:
         raise PerronError(f"The base {named} isn't an image: {type(error).__name__} {error}.") from error
 
 
-def check_fits(base: Base, libc: str, least: tuple[int, int]) -> str:
-    """The path of the base's Python, where the packages made for that C library can run on it.
+def check_fits(base: Base, libc: str, least: tuple[int, int], libraries: Set[str]) -> str:
+    """The path of the base's Python, where packages made for that C library, which need those libraries besides, can run on it.
 
     Raises:
-        PerronError: it has no such Python, or its C library, machine or C++ library isn't one that they run on.
+        PerronError: it has no such Python, its C library or machine isn't one that they run on, or a library is missing.
     """
     facts, wanted = base.facts, _python()
     own = MACHINES.get(platform.machine(), platform.machine())
@@ -122,8 +122,11 @@ def check_fits(base: Base, libc: str, least: tuple[int, int]) -> str:
         raise PerronError(
             f"The base {base.name} has {libc} {found}, and the packages here need {needed} or later; name a newer base."
         )
-    if not facts.has_cxx:
-        raise PerronError(f"The base {base.name} has no libstdc++.so.6, which ONNX Runtime needs; name a base with it.")
+    missing = sorted(libraries - facts.libraries)
+    if missing:
+        raise PerronError(
+            f"The base {base.name} has no {', '.join(missing)}, which the packages here need; name a base with {'it' if len(missing) == 1 else 'them'}."
+        )
     return f"/{facts.pythons[wanted]}"
 
 
@@ -260,7 +263,7 @@ def _base(named: str, layers: Sequence[Layer], config: Mapping[str, Any], blobs:
 
 def _look(layers: Sequence[Layer], config: Mapping[str, Any], blobs: Blobs) -> Facts:
     """What is found in the layers, each laid over those before it; remembered, since it takes a second to read them."""
-    mark = key_of("facts", 1, [layer.diff_id for layer in layers])
+    mark = key_of("facts", 2, [layer.diff_id for layer in layers])
     kept = blobs.folder / "bases" / f"{mark}.json"
     try:
         found = json.loads(kept.read_bytes())
@@ -275,7 +278,8 @@ def _look(layers: Sequence[Layer], config: Mapping[str, Any], blobs: Blobs) -> F
     kind = "glibc" if glibc is not None else "musl" if has_musl else None
     version = tuple(glibc["version"]) if glibc is not None and glibc.get("version") else None
     machine = (glibc or {}).get("machine") or config.get("architecture")
-    return Facts(pythons, kind, version, machine, any(CXX.fullmatch(path) for path in found))
+    libraries = frozenset(match[1] for path in found if (match := LIBRARY.fullmatch(path)))
+    return Facts(pythons, kind, version, machine, libraries)
 
 
 def _lay_over(found: dict[str, dict[str, Any]], layer: Layer) -> None:
@@ -290,7 +294,7 @@ def _lay_over(found: dict[str, dict[str, Any]], layer: Layer) -> None:
                 _hide(found, f"{folder}/{name.removeprefix('.wh.')}".lstrip("/"))
             elif LIBC.fullmatch(path):
                 found[path] = _of_libc(tar, item)
-            elif PYTHON.fullmatch(path) or MUSL.fullmatch(path) or CXX.fullmatch(path):
+            elif PYTHON.fullmatch(path) or MUSL.fullmatch(path) or LIBRARY.fullmatch(path):
                 found[path] = {}
 
 

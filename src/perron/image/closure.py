@@ -17,8 +17,17 @@ from packaging.utils import canonicalize_name
 
 import perron
 from perron.errors import MissingPackage, nearest
+from perron.image.elf import needed_by
 
-__all__ = ["EXTRAS", "Package", "libc_needed", "perron_files", "requirements_text", "serving_packages"]
+__all__ = [
+    "EXTRAS",
+    "Package",
+    "libc_needed",
+    "libraries_needed",
+    "perron_files",
+    "requirements_text",
+    "serving_packages",
+]
 
 # What an image may have beside `serve`: each is of use to a server that has no project.
 EXTRAS = ("azure", "gcs", "grpc", "otel", "postgres", "s3")
@@ -156,3 +165,17 @@ def libc_needed(packages: Sequence[Package]) -> tuple[str, tuple[int, int]]:
             kind, versions = own, [version]
         least = max(least, min(versions))
     return kind, least
+
+
+def libraries_needed(packages: Sequence[Package]) -> frozenset[str]:
+    """The names of the shared libraries that the packages' compiled parts need, and that no package brings along.
+
+    Raises:
+        MissingPackage: an installed file can't be read.
+    """
+    places = [place for package in packages for _, place in package.files if ".so" in place.name]
+    try:
+        needed = frozenset[str]().union(*(needed_by(place) for place in places))
+    except (OSError, ValueError) as error:
+        raise MissingPackage(f"An installed file can't be read ({error}); install its package again.") from error
+    return needed - {place.name for place in places}

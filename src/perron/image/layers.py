@@ -50,12 +50,14 @@ for source, name, place in json.load(sys.stdin):
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a layer: its path in the image without a leading slash, and what it is: bytes, a file here, or a link to a path."""
+    """A file of a layer: its path in the image without a leading slash, and what it is: bytes, a file here, a link to a path,
+    or, with neither, a folder; root's unless another number owns it."""
 
     path: str
     data: bytes | Path | None = None
     link: str | None = None
     is_program: bool = False
+    owner: int = 0
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,9 @@ def _write(out: "_Gzip", entries: Sequence[Entry], epoch: int) -> None:
         for path in sorted(by_path):
             item, one = by_path[path], tarfile.TarInfo(path)
             one.mtime = epoch
-            if item is None:
+            if item is None or (item.data is None and item.link is None):
                 one.type, one.mode = tarfile.DIRTYPE, 0o755
+                one.uid = one.gid = 0 if item is None else item.owner
                 tar.addfile(one)
             elif item.link is not None:
                 one.type, one.linkname, one.mode = tarfile.SYMTYPE, item.link, 0o777

@@ -2,7 +2,7 @@
 
     python -m perron.serve.health
 
-The port is PORT's, else 8000. A server that ends TLS itself is asked without looking at its certificate, and one that
+The port is what `perron serve` has without --port: of the environment, else 8000. A server that ends TLS itself is asked without looking at its certificate, and one that
 wants a client's certificate counts as up once it says so.
 """
 
@@ -15,6 +15,7 @@ __all__ = ["is_healthy"]
 
 TIMEOUT_S = 2.0
 PATH = "/health/ready"
+PORTS = ("PERRON_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")
 
 
 def is_healthy(port: int) -> bool:
@@ -44,4 +45,5 @@ def _is_ready(connection: http.client.HTTPConnection) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if is_healthy(int(os.environ.get("PORT") or 8000)) else 1)
+    given = next((os.environ[name] for name in PORTS if os.environ.get(name)), "8000")
+    sys.exit(0 if given.isdigit() and is_healthy(int(given)) else 1)

@@ -76,16 +76,18 @@ RUN --mount=type=cache,target=/root/.cache/uv \\
     && uv pip install --python /opt/venv/bin/python --no-deps -r requirements.txt \\
     && rm -rf {unused}
 COPY {wheel} ./
-RUN uv pip install --python /opt/venv/bin/python --no-deps --target /opt/perron ./{wheel}
+RUN uv pip install --python /opt/venv/bin/python --no-deps --target /opt/perron ./{wheel} \\
+    && mkdir /log
 
 FROM {base}
-ENV PATH=/opt/venv/bin:$PATH \\
+ENV PATH=/opt/venv/bin:/opt/perron/bin:$PATH \\
     PYTHONPATH=/opt/perron \\
     PYTHONDONTWRITEBYTECODE=1 \\
     PYTHONUNBUFFERED=1 \\
     HOME=/tmp{anonymous}
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/perron /opt/perron
+COPY --from=build --chown={USER} /log /var/lib/perron
 WORKDIR /srv
 EXPOSE {PORT}
 USER {USER}
