@@ -7,6 +7,10 @@ command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+# Images: umoci unpacks and runc runs them, skopeo and a registry read them, buildah builds Dockerfiles.
+for tool in umoci runc skopeo docker-registry buildah; do
+    command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "Installing$missing"

@@ -173,6 +173,8 @@ def serve(
         grpc_port = grpc_port or free_port(host)
     address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port)
     address.check(is_guarded=is_guarded or tls_client_ca is not None or allow_anonymous)
+    if bundle is not None and log_folder is None:
+        shared.error_line(f"Predictions are logged in {log}, a new folder; --log-folder names one that stays.")
     set_up_logging("json" if log_format == "json" else "text", log_level, access_log)
     if clock is not None:
         _follow(clock)

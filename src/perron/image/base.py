@@ -272,7 +272,7 @@ def _look(layers: Sequence[Layer], config: Mapping[str, Any], blobs: Blobs) -> F
         for layer in layers:
             _lay_over(found, layer)
         write_atomically(kept, json.dumps(found))
-    pythons = {match[1]: path for path in sorted(found, reverse=True) if (match := PYTHON.fullmatch(path))}
+    pythons = {match[1]: path for path in sorted(found) if (match := PYTHON.fullmatch(path))}
     glibc = next((facts for path, facts in found.items() if LIBC.fullmatch(path)), None)
     has_musl = any(MUSL.fullmatch(path) for path in found)
     kind = "glibc" if glibc is not None else "musl" if has_musl else None
