@@ -10,6 +10,10 @@ command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 # kubectl (for its kustomize) and gcloud are no packages of Debian's: without them those tests are skipped.
 # Compose files are read by the plugin where Docker has it, else by Debian's docker-compose.
 docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null 2>&1 || missing="$missing docker-compose"
+# Images: umoci unpacks and runc runs them, skopeo and a registry read them, buildah builds Dockerfiles.
+for tool in umoci runc skopeo docker-registry buildah; do
+    command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "Installing$missing"

@@ -14,7 +14,7 @@ __all__ = ["VERBS", "command_line"]
 VERBS = {
     "Begin": ("demo", "init", "canvas"),
     "Data, training, pipeline": (
-        "profile", "drift", "check", "data", "label", "run", "runs", "models", "promote",
+        "profile", "drift", "check", "data", "label", "run", "runs", "models", "promote", "package",
     ),
     "API and serving": ("register", "serve", "deploy", "predict", "schedule", "token", "tune", "contract", "client"),
     "Watch": ("monitor", "dashboard", "alerts", "ship"),

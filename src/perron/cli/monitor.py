@@ -1,5 +1,6 @@
 """`perron monitor`: what the traffic looks like, and how well the model does."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +10,13 @@ from perron.cli import MISTAKE, shared
 from perron.errors import DeclarationError, PerronError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from perron.alerts.channels import ChannelSettings
     from perron.monitor import Look, Monitor
+    from perron.project import Project
 
-__all__ = ["SERVER", "monitor"]
+__all__ = ["monitor", "watching"]
 
 SERVER = "PERRON_MONITORED_SERVER"  # the process whose end is this one's, set by `perron serve --monitor`
 
@@ -90,6 +94,43 @@ def _monitor(folder: Path, model: str | None, version: str) -> "Monitor":
 
     project = shared.open_project(folder)
     return Monitor(project, shared.the_model(project, model), version)
+
+
+@contextmanager
+def watching(every_s: float | None, project: "Project | None", models: "Sequence[str]") -> "Iterator[None]":
+    """Has the champions of a server's models that take rows watched meanwhile, each by a process beside it: a look takes no
+    request's time. Nothing where `every_s` is None, or there is no project."""
+    import os
+    import subprocess
+    import sys
+
+    from perron.deployments import models_of
+    from perron.ledger import CHAMPION
+
+    begun: list[subprocess.Popen[bytes]] = []
+    for name in models_of(project.ledger, models) if project is not None and every_s is not None else ():
+        assert project is not None
+        champion = project.ledger.get_version(name, CHAMPION)
+        if not (project.ledger.bundle_path(champion) / "contract.json").is_file():
+            shared.error_line(f"{name} takes tensors; nothing watches it.")
+            continue
+        words = f"monitor --watch {every_s} --alert --fail-on never".split()
+        begun.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "perron", *words, "--model", name, "-C", str(project.folder)], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, env={**os.environ, SERVER: str(os.getpid())}, start_new_session=True,
+            )
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        for process in begun:
+            process.terminate()
+        for process in begun:
+            try:
+                process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _pause(seconds: float) -> None:

@@ -1,25 +1,53 @@
 """`perron serve`: the API."""
 
 import os
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perron.cli import shared
+from perron.cli.monitor import watching
 from perron.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
+    from perron.plan import Memory
     from perron.project import Project
 
 __all__ = ["serve"]
 
 
+# What only a server of a project does; with --bundle it would be for nothing, so it is refused.
+OF_PROJECTS = (
+    "model", "monitor", "batch_queue", "batch_keep_days", "batch_place", "webhook_secret", "private_callbacks", "folder",
+)  # fmt: skip
+
+
 def serve(
-    version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "champion",
+    context: typer.Context,
+    version: Annotated[
+        str, typer.Argument(help="A version's number or an alias; with --bundle, the number that answers call it.")
+    ] = "champion",
+    bundle: Annotated[
+        Path | None, typer.Option(help="Serve this bundle alone, without a project.", metavar="FOLDER")
+    ] = None,
+    log_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --bundle: where predictions are logged; else in PERRON_LOG_FOLDER, else in a new temporary folder.",
+            envvar="PERRON_LOG_FOLDER",
+            show_envvar=False,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --bundle: who may ask, as `perron token export` prints it; else PERRON_TOKENS says it.",
+            metavar="FILE",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on.", envvar="PERRON_HOST", show_envvar=False)
     ] = "127.0.0.1",
@@ -101,7 +129,13 @@ def serve(
         list[str] | None, typer.Option(help="An origin whose pages may ask from a browser, or *; may be repeated.")
     ] = None,
     allow_anonymous: Annotated[
-        bool, typer.Option("--allow-anonymous", help="Listen on a public address although nobody is asked for a token.")
+        bool,
+        typer.Option(
+            "--allow-anonymous",
+            help="Listen on a public address although nobody is asked for a token; so does PERRON_ALLOW_ANONYMOUS=1.",
+            envvar="PERRON_ALLOW_ANONYMOUS",
+            show_envvar=False,
+        ),
     ] = False,
     tls_cert: Annotated[Path | None, typer.Option(help="The certificate (PEM); https then.", metavar="FILE")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", metavar="FILE")] = None,
@@ -135,6 +169,9 @@ def serve(
     folder: shared.Folder = Path(),
 ) -> None:
     """Answer predictions over HTTP until Ctrl-C; every one is logged before it is answered."""
+    from functools import partial
+
+    from perron.serve.alone import log_place
     from perron.serve.app import Settings
     from perron.serve.batches import BatchSettings
     from perron.serve.http import Address, check_grpc, free_port
@@ -147,81 +184,48 @@ def serve(
     if drop_sent and not log_to:
         raise DeclarationError("--drop-sent deletes what was sent on, and there is no --log-to; name a place.")
     shared.demand_known("on_log_failure", on_log_failure, ("refuse", "answer"))
-    project = shared.open_project(folder)
+    project: Project | None = None
+    open_memory: Callable[[], Memory]
+    batches: BatchSettings | None = None
+    if bundle is None:
+        shared.refuse_without(context, "bundle", ("log_folder", "tokens"))
+        project = shared.open_project(folder)
+        log, live = project.predictions, project.folder / ".perron"
+        is_guarded = bool(project.ledger.list_tokens())
+        open_memory = partial(shared.memory_of, folder, model, version, log_to)
+        batches = BatchSettings(
+            project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
+            places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
+            allow_private_callbacks=private_callbacks,
+        )  # fmt: skip
+    else:
+        shared.refuse_beside(context, "bundle", OF_PROJECTS)
+        log = live = log_place(log_folder)
+        open_memory = partial(shared.alone_of, bundle, version, log, tokens, log_to)
+        is_guarded = open_memory().plan().tokens is not None
     if grpc_port is not None:
         check_grpc()
         grpc_port = grpc_port or free_port(host)
     address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port)
-    address.check(is_guarded=bool(project.ledger.list_tokens()) or tls_client_ca is not None or allow_anonymous)
+    address.check(is_guarded=is_guarded or tls_client_ca is not None or allow_anonymous)
+    if bundle is not None and log_folder is None:
+        shared.error_line(f"Predictions are logged in {log}, a new folder; --log-folder names one that stays.")
     set_up_logging("json" if log_format == "json" else "text", log_level, access_log)
     if clock is not None:
         _follow(clock)
     settings = Settings(
-        project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
+        log, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
         cache_requests=cache,
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
-        windows=project.folder / ".perron" / "windows" if not no_windows and clock is None else None,
-        minutes=project.folder / ".perron" / "minutes" if clock is None else None,
-        vertex=read_vertex(os.environ), drop_sent=drop_sent,
-        batches=BatchSettings(
-            project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
-            places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
-            allow_private_callbacks=private_callbacks,
-        ),
+        windows=live / "windows" if not no_windows and clock is None else None,
+        minutes=live / "minutes" if clock is None else None, vertex=read_vertex(os.environ), drop_sent=drop_sent, batches=batches,
     )  # fmt: skip
-    with _monitoring(monitor, project, model or ()):
+    with watching(monitor, project, model or ()):
         answer(
-            settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,
+            settings, open_memory, address, workers=workers,
             announce=lambda plan: print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True),
         )  # fmt: skip
-
-
-@contextmanager
-def _monitoring(every_s: float | None, project: "Project", models: "Sequence[str]") -> "Iterator[None]":
-    """Has the champions of the models that take rows watched meanwhile, each by a process of its own: a look takes no request's time."""
-    import os
-    import subprocess
-    import sys
-
-    from perron.cli.monitor import SERVER
-    from perron.deployments import models_of
-    from perron.ledger import CHAMPION
-
-    watching: list[subprocess.Popen[bytes]] = []
-    for name in models_of(project.ledger, models) if every_s is not None else ():
-        champion = project.ledger.get_version(name, CHAMPION)
-        if not (project.ledger.bundle_path(champion) / "contract.json").is_file():
-            shared.error_line(f"{name} takes tensors; nothing watches it.")
-            continue
-        words = [
-            "monitor",
-            "--watch",
-            str(every_s),
-            "--alert",
-            "--fail-on",
-            "never",
-            "--model",
-            name,
-            "-C",
-            project.folder,
-        ]
-        watching.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "perron", *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                env={**os.environ, SERVER: str(os.getpid())}, start_new_session=True,
-            )
-        )  # fmt: skip
-    try:
-        yield
-    finally:
-        for process in watching:
-            process.terminate()
-        for process in watching:
-            try:
-                process.wait(5.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def _follow(clock: Path) -> None:

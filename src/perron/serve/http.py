@@ -283,7 +283,7 @@ class Address:
         if not is_guarded and not self.is_loopback:
             raise PerronError(
                 f"{self.host} can be reached from outside, and nobody is asked for a token; make one with "
-                "`perron token create`, or say --allow-anonymous."
+                "`perron token create` (a bundle alone is given them by PERRON_TOKENS), or say --allow-anonymous."
             )
 
     def _check_port(self, port: int, option: str) -> None:
