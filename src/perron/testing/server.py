@@ -24,7 +24,7 @@ from perron.serve.http import Address, free_port, serve
 __all__ = ["main", "serving"]
 
 STOP_S = 15.0
-TRIES = 3  # a free port may be taken by another process before the server has it
+TRIES = 2  # a free port may be taken by another process before the server has it
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from perron.bundle import Bundle, GraphBundle, load
 from perron.contract import Role, Schema
-from perron.errors import ContractError, DeclarationError, NotFound
+from perron.errors import ContractError, DeclarationError, NotFound, PerronError
 from perron.ledger import CHAMPION
 from perron.project import Project
 from perron.system import System, load_system
@@ -39,6 +39,7 @@ class Subject:
     def __init__(self, folder: Path, version: str = CHAMPION, release: str | None = None) -> None:
         self.folder, self.version, self._release = folder, version, release
         self._open = ExitStack()
+        self._refusal: PerronError | None = None
 
     def close(self) -> None:
         """Stops the service and closes the ledger."""
@@ -125,10 +126,20 @@ class Subject:
         return self.client if self.bundle.history is None else self._ask_at(self.serve())
 
     def serve(self) -> str:
-        """The address of a new server, up until `close`."""
+        """The address of a new server, up until `close`. One that didn't start is not tried again.
+
+        Raises:
+            PerronError: it doesn't start.
+        """
         from perron.testing.server import serving  # not at the top: few exams need it
 
-        return self._open.enter_context(serving(self.bundle, int(self.row["version"])))
+        if self._refusal is not None:
+            raise self._refusal
+        try:
+            return self._open.enter_context(serving(self.bundle, int(self.row["version"])))
+        except PerronError as error:
+            self._refusal = error
+            raise
 
     def _ask_at(self, url: str) -> "Client":
         from perron.client import Client
@@ -235,11 +246,15 @@ class Subject:
             version = self.project.ledger.get_version(self.system.name, reference)
             path = self.project.ledger.bundle_path(version) / "contract.json"
         try:
-            return Schema.from_json(json.loads(path.read_bytes()))
+            data = json.loads(path.read_bytes())
         except OSError as error:
             raise ContractError(f"The last release's contract {path} can't be read: {error.strerror}.") from error
         except (ValueError, RecursionError) as error:
             raise ContractError(f"{path} isn't a contract: {error}.") from error
+        try:
+            return Schema.from_json(data)
+        except ContractError as error:
+            raise ContractError(f"{path}: {error}") from error
 
     @property
     def sensitive(self) -> Sequence[str]:
