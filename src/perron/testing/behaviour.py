@@ -139,7 +139,8 @@ def _pairs(bundle: Bundle, rows: Sequence[Row], change: Change) -> list[_Pair]:
     kept = []
     for place, row in enumerate(rows):
         changed = {**row, **{name: _new_value(row.get(name), how) for name, how in change.items()}}
-        if changed != row and not any(judge_row(fields, None, changed, 0)):
+        is_changed = any(changed[name] != row.get(name) for name in change)
+        if is_changed and not any(judge_row(fields, None, changed, 0)):
             kept.append((place, row, changed))
     if not kept:
         raise Broken(

@@ -15,6 +15,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, find, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 
 from perron.check import ABSENT, judge
 from perron.client import Reply
@@ -22,7 +23,7 @@ from perron.connection import Problem, Refused
 from perron.contract import Field, Schema, format_number
 from perron.derive.sampler import breaks, rows, values
 from perron.testing.subject import Subject
-from perron.testing.verdict import Broken, number, shown
+from perron.testing.verdict import Broken, NotHere, number, shown
 
 __all__ = ["exams", "simplest"]
 
@@ -87,12 +88,18 @@ def _run(check: Callable[[Any], None], strategy: st.SearchStrategy[Any]) -> None
 
     Raises:
         Broken: the check's.
+        NotHere: nothing can be drawn, of a pattern that is too rare.
     """
 
     def checked(drawn: Any) -> None:
         check(drawn)
 
-    _quiet()(given(strategy)(checked))()
+    try:
+        _quiet()(given(strategy)(checked))()
+    except Unsatisfiable:
+        raise NotHere(
+            "Hypothesis finds no row that this contract allows: a pattern or a multiple is too rare."
+        ) from None
 
 
 def _closed(field: Field) -> Field:

@@ -117,7 +117,7 @@ def check_latency(subject: Subject) -> str:
     rounds: list[tuple[float, float, int]] = []
     while len(rounds) < ROUNDS or (min(rounds)[0] > most and len(rounds) < MOST_ROUNDS):
         found = measure(ROUND_S)
-        while found[2] < FEWEST:  # a slow model: a round is as long as its hundred answers take
+        while found[2] < FEWEST and found[1] <= most:  # a slow model: a round is as long as its hundred answers take
             more = measure(ROUND_S * FEWEST / found[2])
             found = more if more[2] > found[2] else (*more[:2], FEWEST)
         rounds.append(found)
