@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -23,8 +24,10 @@ from perron.errors import PerronError
 from perron.testing import Broken
 from perron.testing.exams import plan
 from perron.testing.golden import check_golden
+from perron.testing.promises import check_graph
 from perron.testing.server import serving
 from perron.testing.subject import Subject
+from perron.testing.verdict import NotHere
 from tests.conftest import perron
 from tests.integration.test_pipeline import declare, run, write_project
 
@@ -470,7 +473,20 @@ def test_what_is_not_on_this_machine_is_skipped_by_its_reason(folder: Path) -> N
     assert re.search(r"SKIPPED .*The store here doesn't hold the trained model of things version 2", done.stdout)
     assert "3 skipped" in done.stdout and "the service answers 64 rows as the bundle does" in done.stdout
     (folder / "tests/golden.json").unlink()
+    with closing(Subject(folder)) as subject, pytest.raises(NotHere, match="The store here doesn't hold the snapshot"):
+        assert subject.rows
     assert "25 golden predictions" in judged(folder, "--perron", "-q", "-k", "golden", "--perron-update-golden").stdout
+
+
+def test_a_pickle_of_other_packages_is_no_verdict_on_the_graph(folder: Path) -> None:
+    with closing(Subject(folder)) as subject:
+        ledger, run_id = subject.project.ledger, subject.row["run"]
+        key = ledger.step_key(run_id, "train")
+        assert key is not None
+        other = subject.project.store.put_bytes(pickle.dumps(print).replace(b"print", b"prink"))
+        ledger.remember(key, "train", {"digest": other}, run_id)
+        with pytest.raises(NotHere, match=r"can't be read with the packages of now \(AttributeError: .*prink"):
+            check_graph(subject)
 
 
 def test_without_hypothesis_the_property_tests_say_what_to_install(made: Path, tmp_path: Path) -> None:

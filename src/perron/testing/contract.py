@@ -9,13 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, find, given, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Unsatisfiable
+from hypothesis.errors import NoSuchExample, Unsatisfiable
 
 from perron.check import ABSENT, judge
 from perron.client import Reply
@@ -30,6 +30,7 @@ __all__ = ["exams", "simplest"]
 OPEN = 10**9  # how far numbers are drawn on a side without a bound: a double's end is no one's data
 NAMED = 100  # faults that one answer lists
 TOLERANCE = 1e-6  # how far from 1 probabilities may add up to
+RARE = "Hypothesis finds no row that this contract allows: a pattern or a multiple is too rare."
 Run = Callable[[Subject], None]
 
 
@@ -72,7 +73,15 @@ def exams(schema: Schema) -> Iterator[tuple[str, Run]]:
 
 def simplest(field: Field) -> Any:
     """The simplest value that a field allows, which is nobody's: null where it may be missing."""
-    return find(values(field), lambda value: True, settings=_quiet())
+    return _found(values(field))
+
+
+def _found(strategy: st.SearchStrategy[Any]) -> Any:
+    """The simplest that can be drawn."""
+    try:
+        return find(strategy, lambda drawn: True, settings=_quiet())
+    except (Unsatisfiable, NoSuchExample):
+        raise NotHere(RARE) from None
 
 
 def _quiet() -> settings:
@@ -119,6 +128,8 @@ def _closed(field: Field) -> Field:
 
 
 def _answered(subject: Subject, likely: st.SearchStrategy[dict[str, Any]]) -> None:
+    """Rows at each edge of each field first, which chance may miss in a range of 10⁹; then any."""
+
     def check(row: dict[str, Any]) -> None:
         told = f"\n    row: {shown(row, subject.schema)}{subject.hint}"
         try:
@@ -131,7 +142,24 @@ def _answered(subject: Subject, likely: st.SearchStrategy[dict[str, Any]]) -> No
         if wrong:
             raise Broken(f"{wrong}{told}")
 
+    base = _found(likely)
+    for field in subject.schema.request:
+        for value in _edges(field):
+            check({**base, field.name: value})
     _run(check, likely)
+
+
+def _edges(field: Field) -> Iterator[Any]:
+    """Values that the field just allows: its categories, its bounds and what lies next to them, null."""
+    near: list[Any] = [None, True, False, 0, *field.values]
+    for bound in (field.ge, field.gt, field.le, field.lt):
+        if isinstance(bound, date):
+            near += [(bound + timedelta(days=step)).isoformat() for step in (0, 1, -1)]
+        elif bound is not None:
+            steps = (-1, 0, 1) if field.kind == "int" else (0,)
+            near += [bound + step for step in steps] + [math.nextafter(bound, end) for end in (-math.inf, math.inf)]
+    if field.kind == "bool" or field.optional or field.values or len(near) > 4:
+        yield from (value for value in near if not any(judge(field, value)))
 
 
 def _wrong_answer(subject: Subject, reply: Reply) -> str | None:

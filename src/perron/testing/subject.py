@@ -207,12 +207,19 @@ class Subject:
         """The trained model, as training left it in the store of this machine.
 
         Raises:
-            NotHere: it isn't here.
+            NotHere: it isn't here, or was pickled by packages that aren't those of now.
         """
         from perron.train import load_fitted
 
         self.system  # noqa: B018  # the pickle refers to the project's own modules
-        return load_fitted(self.project.store.get(self._blob("train", "the trained model")))
+        path = self.project.store.get(self._blob("train", "the trained model"))
+        try:
+            return load_fitted(path)
+        except Exception as error:  # a pickle fails by whatever its packages raise, or warn of
+            words = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise NotHere(
+                f"The trained model of {self.words} can't be read with the packages of now ({words})."
+            ) from error
 
     # ------------------------------------------------------------------ the last release
 
