@@ -306,6 +306,6 @@ def package_digest() -> str:
         [
             [str(path.relative_to(root)), digest_file(path)]
             for path in sorted(root.rglob("*.py"))
-            if not {"cli", "serve", "ship"}.intersection(path.relative_to(root).parts)
+            if not {"cli", "serve", "ship", "testing"}.intersection(path.relative_to(root).parts)
         ]
     )
