@@ -1,0 +1,424 @@
+"""A project's folder in; the stages of its CI out: what each is called, what it is for, what it runs and after what.
+
+    lint  types  unit  data  integration ─▶ train ─▶ system  acceptance ─▶ image ─▶ dev ─▶ tst ─▶ acc ─▶ prd
+
+One list, which `perron ci run` runs and the workflows of `perron ci github` ask for by name, so that both do the same. A
+stage for which the project has nothing is left out, and it is said why: nothing is green that didn't run.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from perron.errors import DeclarationError, MissingPackage, NotFound, nearest
+
+__all__ = [
+    "ENVIRONMENTS",
+    "CiSettings",
+    "Outcome",
+    "Stage",
+    "Stages",
+    "choose_stages",
+    "demand_tools",
+    "find_stages",
+    "read_ci_settings",
+    "run_stages",
+    "stages_of",
+]
+
+ENVIRONMENTS = ("dev", "tst", "acc", "prd")
+SYSTEM_FILE = "system.py"
+TESTED = {
+    "unit": "the project's own code: features, contract",
+    "data": "the data: the contract and the rules on the source, and tests of it",
+    "integration": "the parts together: pipeline and bundle",
+    "system": "a real server and a real client",
+    "acceptance": "what the system is for: goals, golden predictions, the canvas",
+}
+SKIPPED = {"tests", "data", "docs", "deploy", "build", "dist", "node_modules"}  # folders without code of the project's own
+FIRST_WORDS = re.compile(r"[a-z][a-z0-9-]{0,30}")
+CRON = re.compile(r"(?:[0-9*/,-]+ ){4}[0-9*/,-]+")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+PYTHON = re.compile(r"3\.\d{1,2}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its name, a title, what it is for, what it runs in order (each command as its words), the stages that
+    must have passed before it in CI, and the environment that it deploys to (None: it doesn't)."""
+
+    name: str
+    title: str
+    purpose: str
+    commands: tuple[tuple[str, ...], ...]
+    needs: tuple[str, ...] = ()
+    environment: str | None = None
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What must be installed for it, each once."""
+        return tuple(dict.fromkeys(command[0] for command in self.commands))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "commands": [list(command) for command in self.commands], "needs": list(self.needs)}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a project in order, and those that it has nothing for: name to reason."""
+
+    found: tuple[Stage, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(stage.name for stage in self.found)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+
+@dataclass(frozen=True)
+class CiSettings:
+    """`[tool.perron.ci]` of pyproject.toml, and the branching of `[tool.perron.project]`.
+
+    Attributes:
+        branching: `git-flow` (work on `develop`, releases on `main`) or `trunk`.
+        python: the versions that unit tests run on; the first is the one of everything else.
+        runner: the label of the machines that jobs run on.
+        environments: where releases go, in order.
+        approvals: those of them that wait for a person; `perron ci github` has the workflow refuse to deploy while GitHub
+            asks nobody.
+        deploy: how each environment is deployed to: the first word after `perron deploy`, by environment.
+        monitor: when the nightly look is, as cron has it, in UTC.
+        retrain: when models are trained anew, likewise; empty: only when asked for, or when the monitor finds something.
+        keep_days: how long GitHub keeps a champion.
+        service_runner: the label of a runner on the machine that serves, where the prediction log is; empty: the nightly
+            look is at the data alone.
+        service_folder: where the project lies on that machine.
+
+    Raises:
+        DeclarationError: a value that makes no sense.
+    """
+
+    branching: str = "git-flow"
+    python: tuple[str, ...] = ("3.12",)
+    runner: str = "ubuntu-latest"
+    environments: tuple[str, ...] = ENVIRONMENTS
+    approvals: tuple[str, ...] = ("acc", "prd")
+    deploy: Mapping[str, str] = field(default_factory=dict)
+    monitor: str = "17 3 * * *"
+    retrain: str = "41 4 * * 1"
+    keep_days: int = 90
+    service_runner: str = ""
+    service_folder: str = ""
+
+    def __post_init__(self) -> None:
+        if self.branching not in ("git-flow", "trunk"):
+            raise DeclarationError(f"branching is {self.branching!r:.60}; {nearest(str(self.branching), ('git-flow', 'trunk'))}")
+        for key, form, example in (("python", PYTHON, "3.12"), ("environments", FIRST_WORDS, "dev"), ("approvals", FIRST_WORDS, "prd")):
+            _demand_words(key, getattr(self, key), form, example)
+        if not self.python:
+            raise DeclarationError('python names no version; give at least one, such as ["3.12"].')
+        taken = [name for name in self.environments if name in NAMES]
+        if taken:
+            raise DeclarationError(f"environments holds {taken[0]!r}, which is a stage of every project; call it otherwise.")
+        for name in (*self.approvals, *self.deploy):
+            if name not in self.environments:
+                raise DeclarationError(f"There is no environment {name!r}; {nearest(name, self.environments)}")
+        for name, target in self.deploy.items():
+            _demand_words(f"deploy.{name}", (target,), FIRST_WORDS, "kubernetes")
+        if not isinstance(self.runner, str) or not LABEL.fullmatch(self.runner):
+            raise DeclarationError(f"runner is {self.runner!r:.60}; give a label of machines, such as ubuntu-latest.")
+        if not isinstance(self.service_runner, str) or not (self.service_runner == "" or LABEL.fullmatch(self.service_runner)):
+            raise DeclarationError(f"service_runner is {self.service_runner!r:.60}; give the label of a runner.")
+        folder = self.service_folder
+        if not isinstance(folder, str) or (self.service_runner and not folder.startswith("/")) or not folder.isprintable():
+            raise DeclarationError(f"service_folder is {folder!r:.60}; give the whole path of the project's folder on the runner.")
+        for key in ("monitor", "retrain"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or (not CRON.fullmatch(value) and (value or key == "monitor")):
+                raise DeclarationError(f"{key} is {value!r:.60}; give five fields as cron has them, such as '17 3 * * *'.")
+        if isinstance(self.keep_days, bool) or not isinstance(self.keep_days, int) or not 1 <= self.keep_days <= 400:
+            raise DeclarationError(f"keep_days is {self.keep_days!r:.60}; give a number from 1 to 400.")
+
+
+def _demand_words(key: str, value: object, form: "re.Pattern[str]", example: str) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(word, str) and form.fullmatch(word) for word in value):
+        raise DeclarationError(f"{key} is {value!r:.80}; give words such as {example!r}.")
+    if len(set(value)) < len(value):
+        raise DeclarationError(f"{key} names one twice: {', '.join(value):.80}.")
+
+
+NAMES = ("lint", "types", "unit", "data", "integration", "train", "system", "acceptance", "image")
+
+
+def read_ci_settings(folder: Path) -> CiSettings:
+    """What a project's pyproject.toml says of its CI; the defaults where it says nothing.
+
+    Raises:
+        DeclarationError: it can't be read, or says something that is unknown or makes no sense.
+    """
+    path = folder / "pyproject.toml"
+    try:
+        data: Any = tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        data = {}
+    except OSError as error:
+        raise DeclarationError(f"Can't read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DeclarationError(f"{path} isn't TOML: {str(error).splitlines()[0]}; mend it.") from error
+    given = dict(_table(path, data, "ci"))
+    known = [one.name for one in fields(CiSettings) if one.name != "branching"]
+    for key in given:
+        if key not in known:
+            raise DeclarationError(f"{path}: [tool.perron.ci] has no key {key!r}; {nearest(key, known)}")
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    if not isinstance(given.get("deploy", {}), dict):
+        raise DeclarationError(f'{path}: [tool.perron.ci]: deploy is no table; write deploy = {{ prd = "kubernetes" }}.')
+    named = given.get("environments")
+    if isinstance(named, tuple) and "approvals" not in given:  # the usual ones, as far as they are there
+        given["approvals"] = tuple(name for name in CiSettings.approvals if name in named)
+    branching = _table(path, data, "project").get("branching")
+    if branching is not None:
+        given["branching"] = branching
+    try:
+        return CiSettings(**given)
+    except DeclarationError as error:
+        raise DeclarationError(f"{path}: [tool.perron.ci]: {error}") from None
+
+
+def _table(path: Path, data: Any, name: str) -> Mapping[str, Any]:
+    """The table `[tool.perron.NAME]`; empty where there is none."""
+    for key in ("tool", "perron", name):
+        data = data.get(key, {})
+        if not isinstance(data, dict):
+            raise DeclarationError(f"{path}: [tool.perron.{name}] is no table.")
+    found: Mapping[str, Any] = data
+    return found
+
+
+# ------------------------------------------------------------------ what a project has
+
+
+def find_stages(folder: Path, settings: CiSettings | None = None) -> Stages:
+    """The stages of the project in a folder.
+
+    Raises:
+        DeclarationError: its pyproject.toml can't be read, or says something that makes no sense.
+    """
+    settings = settings or read_ci_settings(folder)
+    paths = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [
+            name for name in sorted(folders)
+            if not name.startswith((".", "__")) and name != "node_modules" and not Path(place, name, "pyvenv.cfg").exists()
+        ]  # fmt: skip
+        inside = Path(place).relative_to(folder)
+        paths += [(inside / name).as_posix() for name in names]
+    try:
+        config = (folder / "pyproject.toml").read_text()
+    except OSError:
+        config = ""
+    return stages_of(paths, settings, config)
+
+
+def stages_of(paths: Iterable[str], settings: CiSettings, pyproject: str = "") -> Stages:
+    """The stages of a project that consists of these files, before it is written, too.
+
+    Args:
+        paths: within the project, with slashes.
+        settings: of its CI.
+        pyproject: the text of its pyproject.toml: a tool that is configured there is asked by its own settings.
+    """
+    files = set(paths)
+    code = _code(files)
+    commands: dict[str, list[tuple[str, ...]]] = {
+        "lint": [
+            ("ruff", "check", "."),
+            ("ruff", "format", "--check", "."),
+            # Without settings of the project's own, what Ruff doesn't see: conventions are Ruff's.
+            ("pylint", *code) if "[tool.pylint" in pyproject or ".pylintrc" in files else ("pylint", "--disable=C,R", *code),
+        ],
+        "types": [("mypy",) if _names_files(pyproject) else ("mypy", *code)],
+        "data": [("perron", "check")],
+        "train": [("perron", "run")],
+        "acceptance": [("perron", "canvas", "check", "--allow-missing")] if "canvas.toml" in files else [],
+        "image": [("perron", "package")],
+    }
+    left_out = {}
+    for name in TESTED:
+        tests = f"tests/{name}/"
+        if any(path.startswith(tests) and _is_test(path) for path in files):
+            commands.setdefault(name, []).append(("pytest", tests.rstrip("/")))
+        elif not commands.get(name):
+            left_out[name] = f"there is no test in {tests}"
+    found = [
+        Stage(name, TITLES[name][0], TITLES[name][1], tuple(commands[name]))
+        for name in NAMES
+        if commands.get(name)
+    ]
+    present = {stage.name for stage in found}
+    before = {"system": ("train",), "acceptance": ("train",), "image": ("system", "acceptance", "train")}
+    stages = [
+        Stage(s.name, s.title, s.purpose, s.commands, tuple(n for n in before.get(s.name, ()) if n in present))
+        for s in found
+    ]
+    last = "image"
+    for name in settings.environments:
+        target = settings.deploy.get(name, "local")
+        stages.append(
+            Stage(
+                name, f"deploy to {name}", f"the version that passed, in the environment {name}",
+                (("perron", "deploy", target, "--env", name),), (last,), name,
+            )  # fmt: skip
+        )
+        last = name
+    return Stages(tuple(stages), left_out)
+
+
+TITLES = {
+    "lint": ("lint", "style and likely mistakes: Ruff, its format, pylint"),
+    "types": ("types", "mypy on the project's own code"),
+    "unit": ("unit tests", TESTED["unit"]),
+    "data": ("data tests", TESTED["data"]),
+    "integration": ("integration tests", TESTED["integration"]),
+    "train": ("training", "the pipeline: snapshot, training, evaluation, gates, bundle, version"),
+    "system": ("system tests", TESTED["system"]),
+    "acceptance": ("acceptance tests", TESTED["acceptance"]),
+    "image": ("image", "the champion as an image that serves it"),
+}
+
+
+def _code(files: set[str]) -> tuple[str, ...]:
+    """Where the project's own code is: modules at the top, and folders that hold some."""
+    tops = {path for path in files if path.endswith(".py") and "/" not in path}
+    tops |= {path.partition("/")[0] for path in files if path.endswith(".py") and "/" in path} - SKIPPED
+    return tuple(sorted(tops))
+
+
+def _is_test(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))
+
+
+def _names_files(pyproject: str) -> bool:
+    """Whether mypy's settings say what it looks at."""
+    try:
+        tool = tomllib.loads(pyproject).get("tool", {}).get("mypy", {})
+    except (ValueError, AttributeError):
+        return False
+    return any(key in tool for key in ("files", "packages", "modules"))
+
+
+# ------------------------------------------------------------------ running them
+
+
+def choose_stages(stages: Stages, names: Sequence[str]) -> tuple[Stage, ...]:
+    """The stages of those names in their order; without names all but the deployments.
+
+    Raises:
+        NotFound: there is no such stage (names the nearest), or the project has nothing for it (says what).
+    """
+    for name in names:
+        if name in stages.left_out:
+            raise NotFound(f"The stage {name} has nothing to run: {stages.left_out[name]}.")
+        if name not in stages:
+            raise NotFound(f"There is no stage {name!r}; {nearest(name, [*stages.names, *stages.left_out])}")
+    return tuple(
+        stage for stage in stages.found if (stage.name in names if names else stage.environment is None)
+    )
+
+
+def demand_tools(stages: Sequence[Stage]) -> None:
+    """Nothing, when all that the stages run is installed.
+
+    Raises:
+        MissingPackage: something isn't; names the stage and what to do.
+    """
+    missing = [
+        (program, stage.name)
+        for stage in stages
+        for program in stage.programs
+        if program != "perron" and _program(program) is None
+    ]
+    if missing:
+        lacks = dict(reversed(missing))  # each with the first stage that needs it
+        words = " and ".join(f"{program} (stage {stage})" for program, stage in reversed(lacks.items()))
+        raise MissingPackage(
+            f"{words} {'is' if len(lacks) == 1 else 'are'} not installed: pip install {' '.join(reversed(lacks))}; "
+            "nothing was run."
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage: `passed`, `failed` or `not run`; the seconds that it took, and of one that failed the
+    command and its exit code."""
+
+    stage: str
+    status: Literal["passed", "failed", "not run"]
+    seconds: float
+    command: str | None = None
+    code: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    folder: Path,
+    *,
+    keep_going: bool = False,
+    tell: Callable[[Stage, tuple[str, ...]], None] = lambda stage, command: None,
+    output: TextIO | None = None,
+) -> list[Outcome]:
+    """What became of each stage, run in order; after one that failed the others aren't run.
+
+    Args:
+        stages: in their order.
+        folder: the project's.
+        keep_going: runs the others all the same, except what needs one that failed.
+        tell: told of each command before it runs.
+        output: where the commands' standard output goes, as it comes; this process's own, if None.
+    """
+    beside = os.path.dirname(sys.executable)
+    environment = {**os.environ, "PATH": os.pathsep.join((beside, os.environ.get("PATH", os.defpath)))}
+    outcomes: list[Outcome] = []
+    bad: set[str] = set()
+    for stage in stages:
+        if bad and (not keep_going or bad.intersection(stage.needs)):
+            outcomes.append(Outcome(stage.name, "not run", 0.0))
+            bad.add(stage.name)
+            continue
+        started = time.perf_counter()
+        failed: tuple[str, int] | None = None
+        for command in stage.commands:
+            tell(stage, command)
+            words = [sys.executable, "-m", "perron", *command[1:]] if command[0] == "perron" else list(command)
+            words[0] = _program(words[0]) or words[0]
+            code = subprocess.run(words, cwd=folder, env=environment, stdout=output, check=False).returncode
+            if code:
+                failed = " ".join(command), code
+                break
+        seconds = round(time.perf_counter() - started, 3)
+        if failed is None:
+            outcomes.append(Outcome(stage.name, "passed", seconds))
+        else:
+            outcomes.append(Outcome(stage.name, "failed", seconds, *failed))
+            bad.add(stage.name)
+    return outcomes
+
+
+def _program(name: str) -> str | None:
+    """Where a program is: beside this Python before anywhere else."""
+    return shutil.which(name, path=os.path.dirname(sys.executable)) or shutil.which(name)
