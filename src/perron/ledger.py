@@ -5,11 +5,13 @@ Transactions are short and take the write lock at their start, so that several p
 each other instead of failing; the schema is created and migrated under that lock.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 import socket
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -244,6 +246,28 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def copy_to(self, path: Path, *, without: Iterable[sa.Table] = ()) -> bool:
+        """Whether the database, as it is now, was written to a file, but for the rows of some tables; False where it is a
+        server's, which others reach by the same URL.
+
+        Raises:
+            LedgerError: the file can't be written.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return False
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as copy:
+                with contextlib.closing(sqlite3.connect(str(self._engine.url.database))) as own:
+                    own.backup(copy)
+                for table in without:
+                    copy.execute(f"DELETE FROM {table.name}")
+                copy.commit()
+                copy.execute("PRAGMA journal_mode = DELETE")
+                copy.execute("VACUUM")  # so that no page keeps what was deleted
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"The ledger can't be copied to {path}: {error}.") from error
+        return True
 
     # -- runs
 

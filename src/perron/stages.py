@@ -8,6 +8,7 @@ stage for which the project has nothing is left out, and it is said why: nothing
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,11 @@ __all__ = [
     "Stage",
     "Stages",
     "choose_stages",
+    "demand_clean",
+    "demand_repository",
     "demand_tools",
     "find_stages",
+    "install_commands",
     "read_ci_settings",
     "run_stages",
     "stages_of",
@@ -43,7 +47,15 @@ TESTED = {
     "system": "a real server and a real client",
     "acceptance": "what the system is for: goals, golden predictions, the canvas",
 }
-SKIPPED = {"tests", "data", "docs", "deploy", "build", "dist", "node_modules"}  # folders without code of the project's own
+SKIPPED = {
+    "tests",
+    "data",
+    "docs",
+    "deploy",
+    "build",
+    "dist",
+    "node_modules",
+}  # folders without code of the project's own
 FIRST_WORDS = re.compile(r"[a-z][a-z0-9-]{0,30}")
 CRON = re.compile(r"(?:[0-9*/,-]+ ){4}[0-9*/,-]+")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -123,14 +135,22 @@ class CiSettings:
 
     def __post_init__(self) -> None:
         if self.branching not in ("git-flow", "trunk"):
-            raise DeclarationError(f"branching is {self.branching!r:.60}; {nearest(str(self.branching), ('git-flow', 'trunk'))}")
-        for key, form, example in (("python", PYTHON, "3.12"), ("environments", FIRST_WORDS, "dev"), ("approvals", FIRST_WORDS, "prd")):
+            raise DeclarationError(
+                f"branching is {self.branching!r:.60}; {nearest(str(self.branching), ('git-flow', 'trunk'))}"
+            )
+        for key, form, example in (
+            ("python", PYTHON, "3.12"),
+            ("environments", FIRST_WORDS, "dev"),
+            ("approvals", FIRST_WORDS, "prd"),
+        ):
             _demand_words(key, getattr(self, key), form, example)
         if not self.python:
             raise DeclarationError('python names no version; give at least one, such as ["3.12"].')
         taken = [name for name in self.environments if name in NAMES]
         if taken:
-            raise DeclarationError(f"environments holds {taken[0]!r}, which is a stage of every project; call it otherwise.")
+            raise DeclarationError(
+                f"environments holds {taken[0]!r}, which is a stage of every project; call it otherwise."
+            )
         for name in (*self.approvals, *self.deploy):
             if name not in self.environments:
                 raise DeclarationError(f"There is no environment {name!r}; {nearest(name, self.environments)}")
@@ -138,15 +158,25 @@ class CiSettings:
             _demand_words(f"deploy.{name}", (target,), FIRST_WORDS, "kubernetes")
         if not isinstance(self.runner, str) or not LABEL.fullmatch(self.runner):
             raise DeclarationError(f"runner is {self.runner!r:.60}; give a label of machines, such as ubuntu-latest.")
-        if not isinstance(self.service_runner, str) or not (self.service_runner == "" or LABEL.fullmatch(self.service_runner)):
+        if not isinstance(self.service_runner, str) or not (
+            self.service_runner == "" or LABEL.fullmatch(self.service_runner)
+        ):
             raise DeclarationError(f"service_runner is {self.service_runner!r:.60}; give the label of a runner.")
         folder = self.service_folder
-        if not isinstance(folder, str) or (self.service_runner and not folder.startswith("/")) or not folder.isprintable():
-            raise DeclarationError(f"service_folder is {folder!r:.60}; give the whole path of the project's folder on the runner.")
+        if (
+            not isinstance(folder, str)
+            or (self.service_runner and not folder.startswith("/"))
+            or not folder.isprintable()
+        ):
+            raise DeclarationError(
+                f"service_folder is {folder!r:.60}; give the whole path of the project's folder on the runner."
+            )
         for key in ("monitor", "retrain"):
             value = getattr(self, key)
             if not isinstance(value, str) or (not CRON.fullmatch(value) and (value or key == "monitor")):
-                raise DeclarationError(f"{key} is {value!r:.60}; give five fields as cron has them, such as '17 3 * * *'.")
+                raise DeclarationError(
+                    f"{key} is {value!r:.60}; give five fields as cron has them, such as '17 3 * * *'."
+                )
         if isinstance(self.keep_days, bool) or not isinstance(self.keep_days, int) or not 1 <= self.keep_days <= 400:
             raise DeclarationError(f"keep_days is {self.keep_days!r:.60}; give a number from 1 to 400.")
 
@@ -168,14 +198,7 @@ def read_ci_settings(folder: Path) -> CiSettings:
         DeclarationError: it can't be read, or says something that is unknown or makes no sense.
     """
     path = folder / "pyproject.toml"
-    try:
-        data: Any = tomllib.loads(path.read_bytes().decode())
-    except FileNotFoundError:
-        data = {}
-    except OSError as error:
-        raise DeclarationError(f"Can't read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise DeclarationError(f"{path} isn't TOML: {str(error).splitlines()[0]}; mend it.") from error
+    data = _read_toml(path)
     given = dict(_table(path, data, "ci"))
     known = [one.name for one in fields(CiSettings) if one.name != "branching"]
     for key in given:
@@ -183,7 +206,9 @@ def read_ci_settings(folder: Path) -> CiSettings:
             raise DeclarationError(f"{path}: [tool.perron.ci] has no key {key!r}; {nearest(key, known)}")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     if not isinstance(given.get("deploy", {}), dict):
-        raise DeclarationError(f'{path}: [tool.perron.ci]: deploy is no table; write deploy = {{ prd = "kubernetes" }}.')
+        raise DeclarationError(
+            f'{path}: [tool.perron.ci]: deploy is no table; write deploy = {{ prd = "kubernetes" }}.'
+        )
     named = given.get("environments")
     if isinstance(named, tuple) and "approvals" not in given:  # the usual ones, as far as they are there
         given["approvals"] = tuple(name for name in CiSettings.approvals if name in named)
@@ -194,6 +219,18 @@ def read_ci_settings(folder: Path) -> CiSettings:
         return CiSettings(**given)
     except DeclarationError as error:
         raise DeclarationError(f"{path}: [tool.perron.ci]: {error}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """The file's tables; none where it isn't there."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DeclarationError(f"Can't read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DeclarationError(f"{path} isn't TOML: {str(error).splitlines()[0]}; mend it.") from error
 
 
 def _table(path: Path, data: Any, name: str) -> Mapping[str, Any]:
@@ -246,7 +283,9 @@ def stages_of(paths: Iterable[str], settings: CiSettings, pyproject: str = "") -
             ("ruff", "check", "."),
             ("ruff", "format", "--check", "."),
             # Without settings of the project's own, what Ruff doesn't see: conventions are Ruff's.
-            ("pylint", *code) if "[tool.pylint" in pyproject or ".pylintrc" in files else ("pylint", "--disable=C,R", *code),
+            ("pylint", *code)
+            if "[tool.pylint" in pyproject or ".pylintrc" in files
+            else ("pylint", "--disable=C,R", *code),
         ],
         "types": [("mypy",) if _names_files(pyproject) else ("mypy", *code)],
         "data": [("perron", "check")],
@@ -262,9 +301,7 @@ def stages_of(paths: Iterable[str], settings: CiSettings, pyproject: str = "") -
         elif not commands.get(name):
             left_out[name] = f"there is no test in {tests}"
     found = [
-        Stage(name, TITLES[name][0], TITLES[name][1], tuple(commands[name]))
-        for name in NAMES
-        if commands.get(name)
+        Stage(name, TITLES[name][0], TITLES[name][1], tuple(commands[name])) for name in NAMES if commands.get(name)
     ]
     present = {stage.name for stage in found}
     before = {"system": ("train",), "acceptance": ("train",), "image": ("system", "acceptance", "train")}
@@ -275,11 +312,9 @@ def stages_of(paths: Iterable[str], settings: CiSettings, pyproject: str = "") -
     last = "image"
     for name in settings.environments:
         target = settings.deploy.get(name, "local")
+        deploy = (("perron", "deploy", target, "--env", name),)
         stages.append(
-            Stage(
-                name, f"deploy to {name}", f"the version that passed, in the environment {name}",
-                (("perron", "deploy", target, "--env", name),), (last,), name,
-            )  # fmt: skip
+            Stage(name, f"deploy to {name}", f"what passed, to the environment {name}", deploy, (last,), name)
         )
         last = name
     return Stages(tuple(stages), left_out)
@@ -319,6 +354,87 @@ def _names_files(pyproject: str) -> bool:
     return any(key in tool for key in ("files", "packages", "modules"))
 
 
+# ------------------------------------------------------------------ git and tools
+
+
+def demand_repository(folder: Path) -> None:
+    """Nothing, when the folder is the root of a git repository, whose workflows GitHub reads.
+
+    Raises:
+        DeclarationError: there is no git, or no repository, or the folder isn't its root.
+    """
+    if shutil.which("git") is None:
+        raise DeclarationError(
+            "git isn't installed; GitHub runs what is in a git repository: install git, then `git init -b main`."
+        )
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None:
+        raise DeclarationError(
+            f"{folder} isn't in a git repository, and GitHub runs what is in one: `git init -b main`, then again; nothing was written."
+        )
+    if Path(top).resolve() != folder.resolve():
+        raise DeclarationError(
+            f"{folder} lies within the repository {top}, and GitHub reads the workflows of its root only: make the project a "
+            "repository of its own; nothing was written."
+        )
+
+
+def demand_clean(stages: Sequence[Stage], folder: Path) -> str | None:
+    """What to tell before the stages run: that what runs isn't a commit, or that there is no git; None: nothing.
+
+    Raises:
+        DeclarationError: a stage deploys, and there is no commit that says what.
+    """
+    status = _git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".") if shutil.which("git") else None
+    deploys = [stage.name for stage in stages if stage.environment is not None]
+    if status is None:
+        if deploys:
+            raise DeclarationError(
+                f"{folder} isn't in a git repository, so that nothing says what {deploys[0]} would get: `git init -b main` and commit."
+            )
+        return "there is no git repository here, so that runs name no commit (`git init -b main` makes one)."
+    count = len(status.splitlines())
+    if not count:
+        return None
+    files = f"{count} file{' has' if count == 1 else 's have'} changes that aren't committed"
+    if deploys:
+        raise DeclarationError(f"{files}, and {deploys[0]} gets only what is: commit them, or `git stash -u`.")
+    return f"{files}: what runs here isn't what CI runs."
+
+
+def install_commands(folder: Path) -> tuple[tuple[str, ...], str]:
+    """The shell's lines that install a project and the tools of its stages on a fresh machine, and how Perron is called
+    then: by the Makefile's `setup`, where it has one; else by pip, from what pyproject.toml names.
+
+    Raises:
+        DeclarationError: pyproject.toml can't be read.
+    """
+    try:
+        makefile = (folder / "Makefile").read_text()
+    except OSError:
+        makefile = ""
+    if re.search(r"^setup:", makefile, re.MULTILINE):
+        return ("make setup",), ".venv/bin/perron"
+    data = _read_toml(folder / "pyproject.toml")
+    project, groups = data.get("project", {}), data.get("dependency-groups", {})
+    named = project.get("dependencies", []) if isinstance(project, dict) else []
+    packages = [word for word in named if isinstance(word, str)]
+    if not any(re.match(r"perron\b", word) for word in packages):
+        packages.insert(0, "perron")
+    options = [f"--group {name}" for name in ("dev", "test") if isinstance(groups, dict) and name in groups][:1]
+    tools = [] if options else ["mypy", "pylint", "pytest", "ruff"]
+    words = " ".join([*options, *(shlex.quote(word) for word in (*packages, *tools))])
+    return ("python -m pip install --upgrade 'pip>=25.1'", f"python -m pip install {words}"), "perron"
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+    )  # fmt: skip
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
 # ------------------------------------------------------------------ running them
 
 
@@ -333,9 +449,7 @@ def choose_stages(stages: Stages, names: Sequence[str]) -> tuple[Stage, ...]:
             raise NotFound(f"The stage {name} has nothing to run: {stages.left_out[name]}.")
         if name not in stages:
             raise NotFound(f"There is no stage {name!r}; {nearest(name, [*stages.names, *stages.left_out])}")
-    return tuple(
-        stage for stage in stages.found if (stage.name in names if names else stage.environment is None)
-    )
+    return tuple(stage for stage in stages.found if (stage.name in names if names else stage.environment is None))
 
 
 def demand_tools(stages: Sequence[Stage]) -> None:

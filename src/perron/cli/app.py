@@ -18,6 +18,7 @@ VERBS = {
     ),
     "API and serving": ("register", "serve", "deploy", "predict", "schedule", "token", "tune", "contract", "client"),
     "Watch": ("monitor", "dashboard", "alerts", "ship"),
+    "CI": ("ci",),
     "Memory": ("trace", "forget", "log", "outcome"),
 }  # fmt: skip
 

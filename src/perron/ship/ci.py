@@ -47,9 +47,7 @@ class _Job:
         return f"  {self.key}:\n{indent(self.lines.strip(chr(10)), '    ')}\n"
 
 
-def ci_files(
-    stages: Stages, settings: CiSettings, *, install: Sequence[str], perron: str = "perron"
-) -> dict[str, str]:
+def ci_files(stages: Stages, settings: CiSettings, *, install: Sequence[str], perron: str = "perron") -> dict[str, str]:
     """The workflows and Dependabot's settings, by path from the repository's root.
 
     Args:
@@ -123,7 +121,9 @@ def _job(
     wants += f"if: {condition}\n" if condition else ""
     granted = f"permissions:\n{indent(permissions, '  ')}" if permissions else "permissions: {}"
     head = f"name: {title or key}\n{wants}runs-on: {runner or settings.runner}\ntimeout-minutes: {minutes}\n{granted}\n"
-    return _Job(key, head + (before.rstrip("\n") + "\n" if before else "") + "steps:\n" + indent("\n".join(steps), "  "))
+    return _Job(
+        key, head + (before.rstrip("\n") + "\n" if before else "") + "steps:\n" + indent("\n".join(steps), "  ")
+    )
 
 
 def _begin(settings: CiSettings, python: str = "") -> list[str]:
@@ -155,7 +155,12 @@ def _keep(artifact: str, days: int) -> list[str]:
     """The steps that keep the model for other jobs and runs: no rows of the data, and no secrets."""
     return [
         _step("Pack the model", _run("@perron@ ci keep kept")),
-        _step("Keep it", _uses("actions/upload-artifact", name=artifact, path="kept", retention_days=days, if_no_files_found="error")),
+        _step(
+            "Keep it",
+            _uses(
+                "actions/upload-artifact", name=artifact, path="kept", retention_days=days, if_no_files_found="error"
+            ),
+        ),
     ]
 
 
@@ -355,7 +360,12 @@ def _release(stages: Stages, settings: CiSettings) -> str:
           default: asked for by hand
     """
     head = _head("release", on, "release-${{ github.ref }}")
-    return _workflow(head.replace("name: release\n", "name: release\nrun-name: ${{ inputs.reason || github.event.head_commit.message }}\n"), jobs)
+    return _workflow(
+        head.replace(
+            "name: release\n", "name: release\nrun-name: ${{ inputs.reason || github.event.head_commit.message }}\n"
+        ),
+        jobs,
+    )
 
 
 def _deploy(stage: Stage, settings: CiSettings, after: str) -> _Job:
@@ -369,7 +379,9 @@ def _deploy(stage: Stage, settings: CiSettings, after: str) -> _Job:
           exit 1
         fi
         """
-        steps.append(_step("Demand that a person was asked", _run(script, GH_TOKEN="${{ github.token }}", ENVIRONMENT=name)))
+        steps.append(
+            _step("Demand that a person was asked", _run(script, GH_TOKEN="${{ github.token }}", ENVIRONMENT=name))
+        )
     steps += [*_take(CHAMPION), _stage_step(stage)]
     on_work = settings.branching == "git-flow" and settings.environments.index(name) < len(settings.environments) // 2
     is_only_main = settings.branching == "git-flow" and not on_work
@@ -425,9 +437,13 @@ def _monitor(stages: Stages, settings: CiSettings) -> str:
         condition=f"${{{{ !cancelled() && needs.data.result == 'success' && ({' || '.join(causes)}) }}}}",
     )  # fmt: skip
     crons = dict.fromkeys([settings.monitor, *([settings.retrain] if settings.retrain else [])])
-    on = "schedule:\n" + "".join(f'  - cron: "{cron}"\n' for cron in crons) + (
-        "workflow_dispatch:\n  inputs:\n    retrain:\n      description: Train anew, whatever is found\n"
-        "      type: boolean\n      default: false\n"
+    on = (
+        "schedule:\n"
+        + "".join(f'  - cron: "{cron}"\n' for cron in crons)
+        + (
+            "workflow_dispatch:\n  inputs:\n    retrain:\n      description: Train anew, whatever is found\n"
+            "      type: boolean\n      default: false\n"
+        )
     )
     return _workflow(_head("monitor", on, "monitor"), [data, *([traffic] if looks else []), retrain])
 
@@ -438,6 +454,8 @@ def _dependabot(settings: CiSettings) -> str:
         '  - package-ecosystem: "{}"\n    {}\n' + branch + '    schedule:\n      interval: "weekly"\n'
         '    cooldown:\n      default-days: 7\n    groups:\n      {}:\n        patterns: ["*"]\n'
     )
-    return "version: 2\nupdates:\n" + entry.format(
-        "github-actions", 'directory: "/"', "actions"
-    ) + entry.format("pip", 'directory: "/"', "packages")
+    return (
+        "version: 2\nupdates:\n"
+        + entry.format("github-actions", 'directory: "/"', "actions")
+        + entry.format("pip", 'directory: "/"', "packages")
+    )
