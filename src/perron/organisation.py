@@ -13,7 +13,7 @@ from typing import Any
 
 from perron.errors import DeclarationError, nearest
 
-__all__ = ["BRANCHINGS", "CIS", "FILE", "LICENCES", "Organisation", "read_organisation"]
+__all__ = ["BRANCHINGS", "CIS", "FILE", "LICENCES", "Organisation", "read_organisation", "toml_text"]
 
 FILE = "pyproject.toml"
 CIS = ("github", "none")
@@ -27,7 +27,7 @@ class Organisation:
     """How a project is organised.
 
     `holder` is whom the licence names, `owner` who is asked to review (an address or `@name`, for CODEOWNERS; empty:
-    nobody yet), `year` when it began.
+    nobody yet), `year` when it began (0: not told).
 
     Raises:
         DeclarationError: an answer that isn't one of those known.
@@ -38,17 +38,19 @@ class Organisation:
     licence: str = "none"
     holder: str = ""
     owner: str = ""
-    year: int = 2026
+    year: int = 0
 
     def __post_init__(self) -> None:
         for key, known in CHOICES.items():
             if getattr(self, key) not in known:
-                raise DeclarationError(f"{key} is {getattr(self, key)!r:.60}; {nearest(str(getattr(self, key)), known)}")
+                raise DeclarationError(
+                    f"{key} is {getattr(self, key)!r:.60}; {nearest(str(getattr(self, key)), known)}"
+                )
         for key in ("holder", "owner"):
             value = getattr(self, key)
             if not isinstance(value, str) or any(ord(char) < 32 for char in value):
                 raise DeclarationError(f"{key} is {value!r:.60}; give a text of one line.")
-        if isinstance(self.year, bool) or not isinstance(self.year, int):
+        if isinstance(self.year, bool) or not isinstance(self.year, int) or self.year < 0:
             raise DeclarationError(f"year is {self.year!r:.60}; give a year, such as 2026.")
 
     def to_toml(self) -> str:
@@ -57,9 +59,13 @@ class Organisation:
         for field in fields(self):
             value = getattr(self, field.name)
             known = CHOICES.get(field.name)
-            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-            lines.append(f"{field.name} = {text}" + (f"  # {', '.join(known)}" if known else ""))
+            lines.append(f"{field.name} = {toml_text(value)}" + (f"  # {', '.join(known)}" if known else ""))
         return "\n".join(lines)
+
+
+def toml_text(value: str | int | list[str]) -> str:
+    """The value as TOML has it, whose basic strings are JSON's but for the delete character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read_organisation(folder: Path) -> Organisation:
@@ -72,7 +78,9 @@ def read_organisation(folder: Path) -> Organisation:
     try:
         data = tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
-        raise DeclarationError(f"There is no {path}, which says how the project is organised; `perron init` makes one.") from None
+        raise DeclarationError(
+            f"There is no {path}, which says how the project is organised; `perron init` makes one."
+        ) from None
     except OSError as error:
         raise DeclarationError(f"Can't read {path}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

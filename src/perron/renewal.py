@@ -21,9 +21,7 @@ BY = "perron sync"
 LABEL = f"perron {__version__}"
 
 
-def renew(
-    folder: Path, *, is_check: bool = False, force: bool = False, restore: Sequence[str] = ()
-) -> dict[str, str]:
+def renew(folder: Path, *, is_check: bool = False, force: bool = False, restore: Sequence[str] = ()) -> dict[str, str]:
     """The status of each derived file by its path, as `perron.ship.files` names them.
 
     Nothing is written when any file can't be.

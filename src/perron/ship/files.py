@@ -22,7 +22,7 @@ from typing import Any, Literal
 from perron.errors import SourceError
 from perron.store import write_atomically
 
-__all__ = ["MANIFEST", "FileStatus", "Planned", "merge_texts", "plan_files", "write_files", "write_plan"]
+__all__ = ["MANIFEST", "FileStatus", "Planned", "manifest_of", "merge_texts", "plan_files", "write_files", "write_plan"]
 
 MANIFEST = ".perron-files.json"
 FORMAT = 2  # 1 had digests alone
@@ -157,6 +157,11 @@ def write_plan(
     return _statuses(plan, is_check=False)
 
 
+def manifest_of(files: Mapping[str, str], by: str) -> str:
+    """The record of files that are all written as derived: the text of a new project's `.perron-files.json`."""
+    return _manifest_text({n: _Entry(_digest(t), t if _is_merged(n) else None, by) for n, t in files.items()})
+
+
 def _statuses(plan: Mapping[str, Planned], is_check: bool) -> dict[str, FileStatus]:
     moves = ("written", "merged", "removed")
     return {name: "stale" if is_check and p.status in moves else p.status for name, p in plan.items()}
@@ -167,7 +172,11 @@ def _plan(path: Path, text: str, entry: _Entry | None, *, force: bool, label: st
     found = _find(path)
     is_ours = found is not None and entry is not None and found.text is not None and _digest(found.text) == entry.digest
     if found is not None and found.text == text:
-        is_known = entry is not None and entry.digest == _digest(text) and (entry.text is not None or not _is_merged(path.name))
+        is_known = (
+            entry is not None
+            and entry.digest == _digest(text)
+            and (entry.text is not None or not _is_merged(path.name))
+        )
         return Planned("current", is_new=not is_known)
     if found is None:
         is_deleted = label is not None and entry is not None and not force
@@ -195,13 +204,13 @@ def merge_texts(name: str, base: str, yours: str, derived: str, label: str) -> t
     """
     from merge3 import Merge3  # not at the top: most files were changed by nobody
 
-    sides = [_lines(text) for text in (base, yours, derived)]
-    merge = Merge3(*sides)
+    mine, theirs = _lines(yours), _lines(derived)
+    merge = Merge3(_lines(base), mine, theirs)
     regions = list(merge.reprocess_merge_regions(merge.merge_regions()))
     is_clean = not any(region[0] == "conflict" for region in regions)
     merged = "".join(merge.merge_lines(name_a=YOURS, name_b=label, reprocess=True))
     if is_clean and not _reads(name, merged) and _reads(name, yours):
-        return f"<<<<<<< {YOURS}\n{''.join(sides[1])}=======\n{''.join(sides[2])}>>>>>>> {label}\n", False
+        return f"<<<<<<< {YOURS}\n{''.join(mine)}=======\n{''.join(theirs)}>>>>>>> {label}\n", False
     return merged, is_clean
 
 
