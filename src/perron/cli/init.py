@@ -1,6 +1,5 @@
 """`perron init`: a table in, a project out."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer

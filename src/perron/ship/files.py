@@ -6,28 +6,24 @@ JSON (notebooks, boards) has no lines there: merged line by line it is soon no J
 changed it, and left alone from then on.
 """
 
-import ast
 import contextlib
 import hashlib
 import json
 import os
-import re
 import stat
-import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from perron.errors import SourceError
+from perron.ship.merge import has_conflict, merge_texts
 from perron.store import write_atomically
 
-__all__ = ["MANIFEST", "FileStatus", "Planned", "manifest_of", "merge_texts", "plan_files", "write_files", "write_plan"]
+__all__ = ["MANIFEST", "FileStatus", "Planned", "manifest_of", "plan_files", "write_files", "write_plan"]
 
 MANIFEST = ".perron-files.json"
 FORMAT = 2  # 1 had digests alone
-YOURS = "yours"  # what a conflict calls the person's side
-CONFLICT = re.compile(rf"^<<<<<<< {YOURS}$.*?^>>>>>>> perron", re.MULTILINE | re.DOTALL)
 FileStatus = Literal[
     "written",  # as derived
     "merged",  # with the person's changes kept in it
@@ -186,7 +182,7 @@ def _plan(path: Path, text: str, entry: _Entry | None, *, force: bool, label: st
         return Planned("written", text.replace("\n", ends), is_persons=not is_ours, is_new=True)
     if label is None or found.text is None:
         return Planned("changed")
-    if CONFLICT.search(found.text):
+    if has_conflict(found.text):
         return Planned("conflict")
     if entry is None or entry.text is None or entry.text == text:
         return Planned("changed")
@@ -194,39 +190,6 @@ def _plan(path: Path, text: str, entry: _Entry | None, *, force: bool, label: st
     if merged == found.text:  # the person had done what is new
         return Planned("changed", is_new=True)
     return Planned("merged" if is_clean else "conflict", merged.replace("\n", ends), is_persons=True, is_new=True)
-
-
-def merge_texts(name: str, base: str, yours: str, derived: str, label: str) -> tuple[str, bool]:
-    """The two changed texts in one, and whether they go together; where they don't, both stand between conflict markers.
-
-    Changes that touch no common line and yet make a TOML or Python file unreadable together (a key given twice) don't
-    go together either.
-    """
-    from merge3 import Merge3  # not at the top: most files were changed by nobody
-
-    mine, theirs = _lines(yours), _lines(derived)
-    merge = Merge3(_lines(base), mine, theirs)
-    regions = list(merge.reprocess_merge_regions(merge.merge_regions()))
-    is_clean = not any(region[0] == "conflict" for region in regions)
-    merged = "".join(merge.merge_lines(name_a=YOURS, name_b=label, reprocess=True))
-    if is_clean and not _reads(name, merged) and _reads(name, yours):
-        return f"<<<<<<< {YOURS}\n{''.join(mine)}=======\n{''.join(theirs)}>>>>>>> {label}\n", False
-    return merged, is_clean
-
-
-def _lines(text: str) -> list[str]:
-    """The lines with their ends, of which the last has one too, so that no marker is glued to it."""
-    whole = text if text.endswith("\n") or not text else f"{text}\n"
-    return [f"{line}\n" for line in whole.split("\n")[:-1]]
-
-
-def _reads(name: str, text: str) -> bool:
-    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".py": ast.parse}
-    try:
-        readers.get(PurePosixPath(name).suffix, str)(text)
-    except (ValueError, SyntaxError, RecursionError):
-        return False
-    return True
 
 
 def _is_merged(name: str) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
 
 from perron.canvas import canvas_file
 from perron.contract import Field, Role, Schema, format_number
