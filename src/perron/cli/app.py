@@ -12,7 +12,7 @@ __all__ = ["VERBS", "command_line"]
 
 # Each is a module of this package, with a Typer `app` of its own or a function of the verb's name.
 VERBS = {
-    "Begin": ("demo", "init", "canvas"),
+    "Begin": ("demo", "init", "sync", "canvas"),
     "Data, training, pipeline": (
         "profile", "drift", "check", "data", "label", "run", "runs", "models", "promote",
     ),
