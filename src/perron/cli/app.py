@@ -16,7 +16,9 @@ VERBS = {
     "Data, training, pipeline": (
         "profile", "drift", "check", "data", "label", "run", "runs", "models", "promote",
     ),
-    "API and serving": ("register", "serve", "deploy", "predict", "schedule", "token", "tune", "contract", "client"),
+    "API and serving": (
+        "register", "serve", "deploy", "status", "rollback", "predict", "schedule", "token", "tune", "contract", "client",
+    ),
     "Watch": ("monitor", "dashboard", "alerts", "ship"),
     "CI": ("ci",),
     "Memory": ("trace", "forget", "log", "outcome"),

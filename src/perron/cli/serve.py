@@ -1,11 +1,17 @@
 """`perron serve`: the API."""
 
+import os
+import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perron.cli import shared
+
+if TYPE_CHECKING:
+    from perron.plan import Plan
 
 __all__ = ["serve"]
 
@@ -48,6 +54,9 @@ def serve(
             help="Where the log goes on to: stdout:, s3://…, file:///…, postgresql+psycopg://…", metavar="URL"
         ),
     ] = None,
+    pinned: Annotated[
+        bool, typer.Option("--pinned", help="Answer with that version alone, whatever `perron deploy` parts.")
+    ] = False,
     no_windows: Annotated[
         bool,
         typer.Option("--no-windows", help="Keep no live windows; `perron monitor --rebuild` makes them of the log."),
@@ -102,6 +111,7 @@ def serve(
     from perron.serve.app import Settings
     from perron.serve.batches import BatchSettings
     from perron.serve.http import Address, check_grpc, free_port
+    from perron.serve.inherited import Inherited
     from perron.serve.watch import set_up_logging
     from perron.serve.workers import serve as answer
 
@@ -112,7 +122,10 @@ def serve(
     if grpc_port is not None:
         check_grpc()
         grpc_port = grpc_port or free_port(host)
-    address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port)
+    given = Inherited.of(os.environ)
+    address = Address(
+        host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port, given.listen_fd, given.drain_s
+    )
     address.check(is_guarded=bool(project.ledger.list_tokens()) or tls_client_ca is not None or allow_anonymous)
     set_up_logging("json" if log_format == "json" else "text", log_level, access_log)
     if clock is not None:
@@ -128,17 +141,24 @@ def serve(
             places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
             allow_private_callbacks=private_callbacks,
         ),
+        deployment=given.deployment,
     )  # fmt: skip
-    answer(
-        settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,
-        announce=lambda plan: print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True),
-    )  # fmt: skip
+
+    def announce(plan: "Plan") -> None:
+        print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True)
+        given.say_ready()
+
+    memory = partial(shared.memory_of, folder, model, version, log_to, pinned)
+    answer(settings, memory, address, workers=workers, announce=announce)
+    if given.listen_fd is not None:
+        # granian's threads may yet ask for an interpreter that is being taken down, and abort the process for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _follow(clock: Path) -> None:
     """Has this process and its workers stamp with a replay's clock, and says so."""
-    import os
-
     from perron.clock import VARIABLE, read_clock
 
     moment = read_clock(clock)
