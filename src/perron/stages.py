@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from perron.environments import Environment, read_environments
 from perron.errors import DeclarationError, MissingPackage, NotFound, nearest
 
 __all__ = [
-    "ENVIRONMENTS",
     "CiSettings",
     "Outcome",
     "Stage",
@@ -38,7 +38,6 @@ __all__ = [
     "stages_of",
 ]
 
-ENVIRONMENTS = ("dev", "tst", "acc", "prd")
 SYSTEM_FILE = "system.py"
 TESTED = {
     "unit": "the project's own code: features, contract",
@@ -56,7 +55,6 @@ SKIPPED = {
     "dist",
     "node_modules",
 }  # folders without code of the project's own
-FIRST_WORDS = re.compile(r"[a-z][a-z0-9-]{0,30}")
 CRON = re.compile(r"(?:[0-9*/,-]+ ){4}[0-9*/,-]+")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 PYTHON = re.compile(r"3\.\d{1,2}")
@@ -106,10 +104,6 @@ class CiSettings:
         branching: `git-flow` (work on `develop`, releases on `main`) or `trunk`.
         python: the versions that unit tests run on; the first is the one of everything else.
         runner: the label of the machines that jobs run on.
-        environments: where releases go, in order.
-        approvals: those of them that wait for a person; `perron ci github` has the workflow refuse to deploy while GitHub
-            asks nobody.
-        deploy: how each environment is deployed to: the first word after `perron deploy`, by environment.
         monitor: when the nightly look is, as cron has it, in UTC.
         retrain: when models are trained anew, likewise; empty: only when asked for, or when the monitor finds something.
         keep_days: how long GitHub keeps a champion.
@@ -124,9 +118,6 @@ class CiSettings:
     branching: str = "git-flow"
     python: tuple[str, ...] = ("3.12",)
     runner: str = "ubuntu-latest"
-    environments: tuple[str, ...] = ENVIRONMENTS
-    approvals: tuple[str, ...] = ("acc", "prd")
-    deploy: Mapping[str, str] = field(default_factory=dict)
     monitor: str = "17 3 * * *"
     retrain: str = "41 4 * * 1"
     keep_days: int = 90
@@ -138,24 +129,11 @@ class CiSettings:
             raise DeclarationError(
                 f"branching is {self.branching!r:.60}; {nearest(str(self.branching), ('git-flow', 'trunk'))}"
             )
-        for key, form, example in (
-            ("python", PYTHON, "3.12"),
-            ("environments", FIRST_WORDS, "dev"),
-            ("approvals", FIRST_WORDS, "prd"),
-        ):
-            _demand_words(key, getattr(self, key), form, example)
-        if not self.python:
-            raise DeclarationError('python names no version; give at least one, such as ["3.12"].')
-        taken = [name for name in self.environments if name in NAMES]
-        if taken:
+        fits = isinstance(self.python, tuple) and all(isinstance(v, str) and PYTHON.fullmatch(v) for v in self.python)
+        if not fits or not self.python or len(set(self.python)) < len(self.python):
             raise DeclarationError(
-                f"environments holds {taken[0]!r}, which is a stage of every project; call it otherwise."
+                f'python is {self.python!r:.60}; give versions, each once, such as ["3.12", "3.13"].'
             )
-        for name in (*self.approvals, *self.deploy):
-            if name not in self.environments:
-                raise DeclarationError(f"There is no environment {name!r}; {nearest(name, self.environments)}")
-        for name, target in self.deploy.items():
-            _demand_words(f"deploy.{name}", (target,), FIRST_WORDS, "kubernetes")
         if not isinstance(self.runner, str) or not LABEL.fullmatch(self.runner):
             raise DeclarationError(f"runner is {self.runner!r:.60}; give a label of machines, such as ubuntu-latest.")
         if not isinstance(self.service_runner, str) or not (
@@ -181,13 +159,6 @@ class CiSettings:
             raise DeclarationError(f"keep_days is {self.keep_days!r:.60}; give a number from 1 to 400.")
 
 
-def _demand_words(key: str, value: object, form: "re.Pattern[str]", example: str) -> None:
-    if not isinstance(value, tuple) or not all(isinstance(word, str) and form.fullmatch(word) for word in value):
-        raise DeclarationError(f"{key} is {value!r:.80}; give words such as {example!r}.")
-    if len(set(value)) < len(value):
-        raise DeclarationError(f"{key} names one twice: {', '.join(value):.80}.")
-
-
 NAMES = ("lint", "types", "unit", "data", "integration", "train", "system", "acceptance", "image")
 
 
@@ -205,13 +176,6 @@ def read_ci_settings(folder: Path) -> CiSettings:
         if key not in known:
             raise DeclarationError(f"{path}: [tool.perron.ci] has no key {key!r}; {nearest(key, known)}")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    if not isinstance(given.get("deploy", {}), dict):
-        raise DeclarationError(
-            f'{path}: [tool.perron.ci]: deploy is no table; write deploy = {{ prd = "kubernetes" }}.'
-        )
-    named = given.get("environments")
-    if isinstance(named, tuple) and "approvals" not in given:  # the usual ones, as far as they are there
-        given["approvals"] = tuple(name for name in CiSettings.approvals if name in named)
     branching = _table(path, data, "project").get("branching")
     if branching is not None:
         given["branching"] = branching
@@ -246,13 +210,12 @@ def _table(path: Path, data: Any, name: str) -> Mapping[str, Any]:
 # ------------------------------------------------------------------ what a project has
 
 
-def find_stages(folder: Path, settings: CiSettings | None = None) -> Stages:
+def find_stages(folder: Path) -> Stages:
     """The stages of the project in a folder.
 
     Raises:
-        DeclarationError: its pyproject.toml can't be read, or says something that makes no sense.
+        DeclarationError: environments.toml can't be read or is wrong, or an environment is called as a stage is.
     """
-    settings = settings or read_ci_settings(folder)
     paths = []
     for place, folders, names in os.walk(folder):
         folders[:] = [
@@ -265,16 +228,19 @@ def find_stages(folder: Path, settings: CiSettings | None = None) -> Stages:
         config = (folder / "pyproject.toml").read_text()
     except OSError:
         config = ""
-    return stages_of(paths, settings, config)
+    return stages_of(paths, read_environments(folder).values(), config)
 
 
-def stages_of(paths: Iterable[str], settings: CiSettings, pyproject: str = "") -> Stages:
+def stages_of(paths: Iterable[str], environments: Iterable[Environment], pyproject: str = "") -> Stages:
     """The stages of a project that consists of these files, before it is written, too.
 
     Args:
         paths: within the project, with slashes.
-        settings: of its CI.
+        environments: that it is deployed to.
         pyproject: the text of its pyproject.toml: a tool that is configured there is asked by its own settings.
+
+    Raises:
+        DeclarationError: an environment is called as a stage is.
     """
     files = set(paths)
     code = _code(files)
@@ -283,7 +249,11 @@ def stages_of(paths: Iterable[str], settings: CiSettings, pyproject: str = "") -
             ("ruff", "check", "."),
             ("ruff", "format", "--check", "."),
             # Without settings of the project's own, what Ruff doesn't see: conventions are Ruff's.
-            ("pylint", *code)
+            (
+                "pylint",
+                *code,
+                *(["tests"] if any(path.startswith("tests/") and _is_test(path) for path in files) else []),
+            )
             if "[tool.pylint" in pyproject or ".pylintrc" in files
             else ("pylint", "--disable=C,R", *code),
         ],
@@ -291,13 +261,15 @@ def stages_of(paths: Iterable[str], settings: CiSettings, pyproject: str = "") -
         "data": [("perron", "check")],
         "train": [("perron", "run")],
         "acceptance": [("perron", "canvas", "check", "--allow-missing")] if "canvas.toml" in files else [],
-        "image": [("perron", "package")],
+        "image": [("perron", "package", "--dockerfile", ".perron/image")],
     }
     left_out = {}
     for name in TESTED:
         tests = f"tests/{name}/"
         if any(path.startswith(tests) and _is_test(path) for path in files):
-            commands.setdefault(name, []).append(("pytest", tests.rstrip("/")))
+            # The plugin's own tests belong to acceptance: the contract, behaviour, parity and speed of the champion.
+            options = ("--perron",) if name == "acceptance" else ()
+            commands.setdefault(name, []).append(("pytest", *options, tests.rstrip("/")))
         elif not commands.get(name):
             left_out[name] = f"there is no test in {tests}"
     found = [
@@ -309,14 +281,15 @@ def stages_of(paths: Iterable[str], settings: CiSettings, pyproject: str = "") -
         Stage(s.name, s.title, s.purpose, s.commands, tuple(n for n in before.get(s.name, ()) if n in present))
         for s in found
     ]
-    last = "image"
-    for name in settings.environments:
-        target = settings.deploy.get(name, "local")
-        deploy = (("perron", "deploy", target, "--env", name),)
-        stages.append(
-            Stage(name, f"deploy to {name}", f"what passed, to the environment {name}", deploy, (last,), name)
-        )
-        last = name
+    for environment in environments:
+        name = environment.name
+        if name in NAMES:
+            raise DeclarationError(
+                f"environments.toml: {name} is also a stage of every project; call the environment otherwise."
+            )
+        deploy = (("perron", "deploy", environment.target or "local", "--env", name),)
+        needs = (environment.after or "image",)
+        stages.append(Stage(name, f"deploy to {name}", f"what passed, to the environment {name}", deploy, needs, name))
     return Stages(tuple(stages), left_out)
 
 

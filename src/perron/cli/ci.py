@@ -103,6 +103,7 @@ def github(
     as_json: shared.Json = False,
 ) -> None:
     """Write GitHub's workflows: checks, training with a comment, release through the environments, the nightly look."""
+    from perron.environments import read_environments
     from perron.ship.ci import ci_files
     from perron.ship.files import write_files
     from perron.stages import demand_repository, find_stages, install_commands, read_ci_settings
@@ -111,7 +112,8 @@ def github(
     settings = read_ci_settings(root)
     demand_repository(root)
     install, command = install_commands(root)
-    files = ci_files(find_stages(root, settings), settings, install=install, perron=command)
+    environments = read_environments(root)
+    files = ci_files(find_stages(root), settings, environments, install=install, perron=command)
     statuses = write_files(root, files, force=force, is_check=check)
     if as_json:
         shared.print_json(statuses)
@@ -119,9 +121,13 @@ def github(
         words = {"changed": "changed by hand, left alone (--force writes it)"}
         for name, status in statuses.items():
             print(f"{name}: {words.get(status, status)}")
-        if settings.approvals and not check:
+        asking = [name for name, one in environments.items() if one.approvals]
+        if asking and not check:
+            print(f"Give {', '.join(asking)} required reviewers on GitHub (Settings, Environments).")
+        here = [name for name, one in environments.items() if (one.target or "local") in ("local", "compose")]
+        if here and not check:
             print(
-                f"Give {', '.join(settings.approvals)} required reviewers on GitHub (Settings, Environments): docs/ci.md."
+                f"{', '.join(here)} would live on GitHub's machine, until the job ends: name a target in environments.toml."
             )
         if not settings.service_runner and not check:
             print(

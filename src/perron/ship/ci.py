@@ -1,4 +1,4 @@
-"""The stages and settings of a project's CI in; GitHub's workflows, as text, out.
+"""The stages, settings and environments of a project's CI in; GitHub's workflows, as text, out.
 
     ci.yml       on a pull request: lint, types, unit, data, integration
     train.yml    on a pull request: train, system, acceptance, and the comparison with the champion as a comment
@@ -12,10 +12,11 @@ the comment is made by a job that holds none of it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import dedent, indent
 
+from perron.environments import Environment
 from perron.stages import CiSettings, Stage, Stages
 
 __all__ = ["ACTIONS", "ci_files"]
@@ -33,6 +34,8 @@ AFTER = ("system", "acceptance")  # what needs one
 MINUTES = {"train": 120, "image": 45, "system": 45, "integration": 45}
 PERRON, INSTALL = "@perron@", "run: @install@"  # in scripts, for what `perron` and `install` say there
 MARK = "<!-- perron ci report -->"
+TEMP = "${{ runner.temp }}"  # out of the checkout, which must stay as it was committed
+KEPT = f"{TEMP}/kept"
 CHAMPION, CANDIDATE, REPORT = "perron-champion", "perron-candidate", "perron-report"
 
 
@@ -47,19 +50,27 @@ class _Job:
         return f"  {self.key}:\n{indent(self.lines.strip(chr(10)), '    ')}\n"
 
 
-def ci_files(stages: Stages, settings: CiSettings, *, install: Sequence[str], perron: str = "perron") -> dict[str, str]:
+def ci_files(
+    stages: Stages,
+    settings: CiSettings,
+    environments: Mapping[str, Environment],
+    *,
+    install: Sequence[str],
+    perron: str = "perron",
+) -> dict[str, str]:
     """The workflows and Dependabot's settings, by path from the repository's root.
 
     Args:
         stages: of the project.
         settings: of its CI.
+        environments: that it is deployed to, by name, in order.
         install: the shell's lines that install Perron, the project's packages and the stages' tools.
         perron: how it is called after that: a path, where it isn't on the PATH.
     """
     files = {
         ".github/workflows/ci.yml": _ci(stages, settings),
         ".github/workflows/train.yml": _train(stages, settings),
-        ".github/workflows/release.yml": _release(stages, settings),
+        ".github/workflows/release.yml": _release(stages, settings, environments),
         ".github/workflows/monitor.yml": _monitor(stages, settings),
         ".github/dependabot.yml": _dependabot(settings),
     }
@@ -146,20 +157,18 @@ def _stage_step(stage: Stage) -> str:
 def _take(artifact: str) -> list[str]:
     """The steps that bring what another job of this run kept."""
     return [
-        _step("Fetch the model", _uses("actions/download-artifact", name=artifact, path="kept")),
-        _step("Take it into the project", _run("@perron@ ci restore kept")),
+        _step("Fetch the model", _uses("actions/download-artifact", name=artifact, path=KEPT)),
+        _step("Take it into the project", _run('@perron@ ci restore "$RUNNER_TEMP/kept"')),
     ]
 
 
 def _keep(artifact: str, days: int) -> list[str]:
     """The steps that keep the model for other jobs and runs: no rows of the data, and no secrets."""
     return [
-        _step("Pack the model", _run("@perron@ ci keep kept")),
+        _step("Pack the model", _run('@perron@ ci keep "$RUNNER_TEMP/kept"')),
         _step(
             "Keep it",
-            _uses(
-                "actions/upload-artifact", name=artifact, path="kept", retention_days=days, if_no_files_found="error"
-            ),
+            _uses("actions/upload-artifact", name=artifact, path=KEPT, retention_days=days, if_no_files_found="error"),
         ),
     ]
 
@@ -178,8 +187,8 @@ def _champion_step(branches: str) -> str:
                 '[.artifacts[] | select(.expired == false and .workflow_run.head_branch == env.BRANCH
                   and .workflow_run.head_repository_id == .workflow_run.repository_id)][0].workflow_run.id // empty')
               if [ -n "$run" ]; then
-                gh run download "$run" --repo "$GITHUB_REPOSITORY" --name perron-champion --dir champion
-                @perron@ ci restore champion
+                gh run download "$run" --repo "$GITHUB_REPOSITORY" --name perron-champion --dir "$RUNNER_TEMP/champion"
+                @perron@ ci restore "$RUNNER_TEMP/champion"
                 echo "The champion is that of $branch, kept by run $run."
                 exit 0
               fi
@@ -245,8 +254,8 @@ def _train(stages: Stages, settings: CiSettings) -> str:
             _step(
                 "Compare with the champion",
                 _run("""
-                @perron@ ci report -o report.md
-                cat report.md >> "$GITHUB_STEP_SUMMARY"
+                @perron@ ci report -o "$RUNNER_TEMP/report.md"
+                cat "$RUNNER_TEMP/report.md" >> "$GITHUB_STEP_SUMMARY"
                 echo "made=yes" >> "$GITHUB_OUTPUT"
                 """),
                 condition="${{ !cancelled() && steps.train.outcome != 'skipped' }}",
@@ -254,7 +263,7 @@ def _train(stages: Stages, settings: CiSettings) -> str:
             ),
             _step(
                 "Hand the comparison over",
-                _uses("actions/upload-artifact", name=REPORT, path="report.md", retention_days=7, if_no_files_found="error"),
+                _uses("actions/upload-artifact", name=REPORT, path=f"{TEMP}/report.md", retention_days=7, if_no_files_found="error"),
                 condition="${{ !cancelled() && steps.report.outputs.made == 'yes' }}",
             ),
             *_keep(CANDIDATE, 7),
@@ -306,7 +315,7 @@ def _comment(settings: CiSettings) -> _Job:
     )  # fmt: skip
 
 
-def _release(stages: Stages, settings: CiSettings) -> str:
+def _release(stages: Stages, settings: CiSettings, environments: Mapping[str, Environment]) -> str:
     found = {stage.name: stage for stage in stages.found}
     checks = _checks(stages, settings)
     training = _job(
@@ -317,7 +326,7 @@ def _release(stages: Stages, settings: CiSettings) -> str:
             _step("Train", _run("@perron@ ci run train"), key="train"),
             _step(
                 "Compare with the champion",
-                _run('@perron@ ci report -o report.md\ncat report.md >> "$GITHUB_STEP_SUMMARY"'),
+                _run('@perron@ ci report -o "$RUNNER_TEMP/report.md"\ncat "$RUNNER_TEMP/report.md" >> "$GITHUB_STEP_SUMMARY"'),
                 condition="${{ !cancelled() && steps.train.outcome != 'skipped' }}",
             ),
             *_keep(CANDIDATE, 7),
@@ -330,25 +339,21 @@ def _release(stages: Stages, settings: CiSettings) -> str:
     champion = _job(
         "champion", settings,
         [
-            _step("Fetch the model", _uses("actions/download-artifact", name=CANDIDATE, path="kept")),
+            _step("Fetch the model", _uses("actions/download-artifact", name=CANDIDATE, path=KEPT)),
             _step(
                 "Keep it as the champion of this branch",
-                _uses("actions/upload-artifact", name=CHAMPION, path="kept", retention_days=settings.keep_days, if_no_files_found="error"),
+                _uses("actions/upload-artifact", name=CHAMPION, path=KEPT, retention_days=settings.keep_days, if_no_files_found="error"),
             ),
         ],
         needs=["train", *(job.key for job in tests)],
         permissions="",
         minutes=10,
     )  # fmt: skip
-    image = _job(
-        "image", settings, [*_begin(settings), *_take(CHAMPION), _stage_step(found["image"])],
-        needs=["champion"], minutes=MINUTES["image"],
-    )  # fmt: skip
-    jobs = [*checks, training, *tests, champion, image]
-    last = "image"
-    for name in settings.environments:
-        jobs.append(_deploy(found[name], settings, last))
-        last = name
+    jobs = [*checks, training, *tests, champion, _image(found["image"], settings, environments)]
+    for place, environment in enumerate(environments.values()):
+        # Of two branches, what is worked on comes half of the way.
+        is_only_main = settings.branching == "git-flow" and place >= len(environments) // 2
+        jobs.append(_deploy(found[environment.name], settings, environment, is_only_main=is_only_main))
     on = f"""
     push:
       branches: [{", ".join(_branches(settings))}]
@@ -368,26 +373,107 @@ def _release(stages: Stages, settings: CiSettings) -> str:
     )
 
 
-def _deploy(stage: Stage, settings: CiSettings, after: str) -> _Job:
-    name = stage.name
+def _image(stage: Stage, settings: CiSettings, environments: Mapping[str, Environment]) -> _Job:
+    """The job that builds the image, and pushes it where an environment runs one."""
+    elsewhere = [one for one in environments.values() if (one.target or "local") != "local"]
+    places = list(dict.fromkeys(str(one.service.get("image", "")) for one in elsewhere if one.service.get("image")))
+    build = """
+    version=$(@perron@ models --json | python -c 'import json, sys; print(next(v["version"] for v in json.load(sys.stdin) if "champion" in v["aliases"]))')
+    docker build --tag "built:$version" .perron/image
+    echo "version=$version" >> "$GITHUB_OUTPUT"
+    """
+    push = """
+    for place in $PLACES; do
+      registry=${place%%/*}
+      if [ "$registry" = ghcr.io ]; then
+        docker login ghcr.io --username "$GITHUB_ACTOR" --password-stdin <<< "$TOKEN"
+      else
+        docker login "$registry" --username "$REGISTRY_USER" --password-stdin <<< "$REGISTRY_PASSWORD"
+      fi
+      docker tag "built:$VERSION" "$place:$VERSION"
+      docker push "$place:$VERSION"
+    done
+    """
+    steps = [*_begin(settings), *_take(CHAMPION), _stage_step(stage), _step("Build it", _run(build), key="build")]
+    if places:
+        others = any(not place.startswith("ghcr.io/") for place in places)
+        secrets = {
+            name: f"${{{{ secrets.{name} }}}}" if others else '""' for name in ("REGISTRY_USER", "REGISTRY_PASSWORD")
+        }
+        given = {
+            "PLACES": " ".join(places),
+            "VERSION": "${{ steps.build.outputs.version }}",
+            "TOKEN": "${{ github.token }}",
+        }
+        steps.append(_step("Push it", _run(push, **given, **secrets)))
+    granted = "contents: read\npackages: write # to push the image" if places else "contents: read"
+    return _job("image", settings, steps, needs=["champion"], minutes=MINUTES["image"], permissions=granted)
+
+
+DEMAND = """
+asked=$(gh api "repos/$GITHUB_REPOSITORY/environments/$ENVIRONMENT" --jq '[.protection_rules[]? | select(.type == "required_reviewers")] | length')
+if [ "$asked" = 0 ]; then
+  echo "::error::The environment $ENVIRONMENT asks nobody: give it required reviewers (Settings, Environments), or set approvals = 0 in environments.toml."
+  exit 1
+fi
+"""
+APPROVE = """
+gh api "repos/$GITHUB_REPOSITORY/actions/runs/$GITHUB_RUN_ID/approvals" --paginate --jq \\
+  '.[] | select(.state == "approved" and any(.environments[]; .name == env.ENVIRONMENT)) | .user.login' | sort -u > "$RUNNER_TEMP/approvers"
+while read -r who; do
+  PERRON_USER=$who @perron@ deploy approve "$ENVIRONMENT" --reason "approved on GitHub, run $GITHUB_RUN_ID" < /dev/null
+done < "$RUNNER_TEMP/approvers"
+"""
+# How a target's own tool is let in: the step that prepares it, and the environment of the step that deploys.
+ACCESS = {
+    "kubernetes": (
+        _step(
+            "Bring the access to the cluster",
+            _run('printf \'%s\' "$ACCESS" > "$RUNNER_TEMP/kubeconfig"\nchmod 600 "$RUNNER_TEMP/kubeconfig"', ACCESS="${{ secrets.KUBECONFIG }}"),
+        ),
+        {"KUBECONFIG": "${{ runner.temp }}/kubeconfig"},
+    ),
+    "cloud-run": (
+        _step(
+            "Bring the access to the cloud",
+            _run(
+                'printf \'%s\' "$ACCESS" > "$RUNNER_TEMP/google.json"\nchmod 600 "$RUNNER_TEMP/google.json"\n'
+                'gcloud auth login --brief --cred-file="$RUNNER_TEMP/google.json"',
+                ACCESS="${{ secrets.GOOGLE_CREDENTIALS }}",
+            ),
+        ),
+        {},
+    ),
+}  # fmt: skip
+
+
+def _deploy(stage: Stage, settings: CiSettings, environment: Environment, *, is_only_main: bool) -> _Job:
+    """The job of an environment: it goes on from the ledger of the one before, so that what was live there is known."""
+    name, before = stage.name, environment.after
+    whom = {"GH_TOKEN": "${{ github.token }}", "ENVIRONMENT": name}
+    access, given = ACCESS.get(environment.target or "local", ("", {}))
     steps = _begin(settings)
-    if name in settings.approvals:
-        script = """
-        asked=$(gh api "repos/$GITHUB_REPOSITORY/environments/$ENVIRONMENT" --jq '[.protection_rules[]? | select(.type == "required_reviewers")] | length')
-        if [ "$asked" = 0 ]; then
-          echo "::error::The environment $ENVIRONMENT asks nobody: give it required reviewers (Settings, Environments), or take it out of approvals in pyproject.toml."
-          exit 1
-        fi
-        """
-        steps.append(
-            _step("Demand that a person was asked", _run(script, GH_TOKEN="${{ github.token }}", ENVIRONMENT=name))
-        )
-    steps += [*_take(CHAMPION), _stage_step(stage)]
-    on_work = settings.branching == "git-flow" and settings.environments.index(name) < len(settings.environments) // 2
-    is_only_main = settings.branching == "git-flow" and not on_work
+    if environment.approvals:
+        steps.append(_step("Demand that a person was asked", _run(DEMAND, **whom)))
+    steps += _take(f"perron-deployed-{before}" if before else CHAMPION)
+    if environment.approvals:
+        steps.append(_step("Bring who approved into the ledger", _run(APPROVE, **whom)))
+    steps += [access] if access else []
+    deploy = _run(f"@perron@ ci run {name}", PERRON_USER="${{ github.actor }}", **given)
+    keep = _uses(
+        "actions/upload-artifact", name=f"perron-deployed-{name}", path=f"{TEMP}/deployed", retention_days=settings.keep_days,
+        if_no_files_found="error",
+    )  # fmt: skip
+    steps += [
+        _step(stage.title.capitalize(), deploy),
+        _step("Pack what the ledger knows now", _run('@perron@ ci keep "$RUNNER_TEMP/deployed"')),
+        _step("Keep it", keep),
+    ]
+    granted = (
+        "contents: read\nactions: read # who was asked, and who approved" if environment.approvals else "contents: read"
+    )
     return _job(
-        name, settings, steps, needs=[after], minutes=30,
-        permissions="contents: read\nactions: read # whether somebody must approve" if name in settings.approvals else "contents: read",
+        name, settings, steps, needs=list(stage.needs), minutes=30, permissions=granted,
         before=f"environment: {name}\nconcurrency:\n  group: deploy-{name}\n  cancel-in-progress: false",
         condition="github.ref_name == 'main'" if is_only_main else "",
     )  # fmt: skip
@@ -398,7 +484,7 @@ def _monitor(stages: Stages, settings: CiSettings) -> str:
     looks = bool(settings.service_runner)
     data = _job("data", settings, [*_begin(settings), _stage_step(found["data"])], minutes=30)
     look = """
-    @perron@ monitor --project "$PROJECT" --fail-on never --html monitor.html
+    @perron@ monitor --project "$PROJECT" --fail-on never --html "$RUNNER_TEMP/monitor.html"
     found=$(@perron@ monitor --project "$PROJECT" --fail-on never --no-alert --json | python -c 'import json, sys; print(json.load(sys.stdin)["worst"] or "nothing")')
     echo "The worst that was found: $found." >> "$GITHUB_STEP_SUMMARY"
     echo "found=$found" >> "$GITHUB_OUTPUT"
@@ -408,7 +494,7 @@ def _monitor(stages: Stages, settings: CiSettings) -> str:
         [
             *_begin(settings),
             _step("Look at the traffic", _run(look, PROJECT=json.dumps(settings.service_folder)), key="look"),
-            _step("Keep the page", _uses("actions/upload-artifact", name="perron-monitor", path="monitor.html", retention_days=30, if_no_files_found="error")),
+            _step("Keep the page", _uses("actions/upload-artifact", name="perron-monitor", path=f"{TEMP}/monitor.html", retention_days=30, if_no_files_found="error")),
         ],
         minutes=30,
         # The prediction log is where the service is: the machine there must be a runner, and say where the project lies.
