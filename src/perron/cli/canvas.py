@@ -41,7 +41,7 @@ def new(
 @app.command()
 def check(
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Questions that nobody answered yet are told, and don't fail.")
+        bool, typer.Option("--allow-missing", help="Questions that nobody answered yet are counted, and don't fail.")
     ] = False,
     folder: shared.Folder = Path(),
     as_json: shared.Json = False,
@@ -60,7 +60,12 @@ def check(
              "limits": canvas.limits if canvas else {}, "ai_act": risk and vars(risk)}
         )  # fmt: skip
     else:
+        open_ = sum(fault.kind == "missing" for fault in faults)
+        if allow_missing and open_:
+            print(f"{open_} {'question is' if open_ == 1 else 'questions are'} open yet; `perron canvas check` lists them.")
         for fault in faults:
+            if allow_missing and fault.kind == "missing":
+                continue
             words = (
                 f"missing: {fault.key}: {fault.message}"
                 if fault.kind == "missing"
