@@ -38,7 +38,7 @@ __all__ = [
     "stages_of",
 ]
 
-SYSTEM_FILE = "system.py"
+WORKFLOW = ".github/workflows/release.yml"  # which is held to what would be written
 TESTED = {
     "unit": "the project's own code: features, contract",
     "data": "the data: the contract and the rules on the source, and tests of it",
@@ -220,7 +220,7 @@ def find_stages(folder: Path) -> Stages:
     for place, folders, names in os.walk(folder):
         folders[:] = [
             name for name in sorted(folders)
-            if not name.startswith((".", "__")) and name != "node_modules" and not Path(place, name, "pyvenv.cfg").exists()
+            if (name == ".github" or not name.startswith((".", "__"))) and name != "node_modules" and not Path(place, name, "pyvenv.cfg").exists()
         ]  # fmt: skip
         inside = Path(place).relative_to(folder)
         paths += [(inside / name).as_posix() for name in names]
@@ -263,6 +263,8 @@ def stages_of(paths: Iterable[str], environments: Iterable[Environment], pyproje
         "acceptance": [("perron", "canvas", "check", "--allow-missing")] if "canvas.toml" in files else [],
         "image": [("perron", "package", "--dockerfile", ".perron/image")],
     }
+    if WORKFLOW in files:
+        commands["lint"].append(("perron", "ci", "github", "--check"))
     left_out = {}
     for name in TESTED:
         tests = f"tests/{name}/"
@@ -431,18 +433,15 @@ def demand_tools(stages: Sequence[Stage]) -> None:
     Raises:
         MissingPackage: something isn't; names the stage and what to do.
     """
-    missing = [
-        (program, stage.name)
-        for stage in stages
-        for program in stage.programs
-        if program != "perron" and _program(program) is None
-    ]
-    if missing:
-        lacks = dict(reversed(missing))  # each with the first stage that needs it
-        words = " and ".join(f"{program} (stage {stage})" for program, stage in reversed(lacks.items()))
+    lacks: dict[str, str] = {}  # program to the first stage that needs it
+    for stage in stages:
+        for program in stage.programs:
+            if program != "perron" and _program(program) is None:
+                lacks.setdefault(program, stage.name)
+    if lacks:
+        words = " and ".join(f"{program} (stage {stage})" for program, stage in lacks.items())
         raise MissingPackage(
-            f"{words} {'is' if len(lacks) == 1 else 'are'} not installed: pip install {' '.join(reversed(lacks))}; "
-            "nothing was run."
+            f"{words} {'is' if len(lacks) == 1 else 'are'} not installed: pip install {' '.join(lacks)}; nothing was run."
         )
 
 
