@@ -74,6 +74,8 @@ def ci_files(
         ".github/workflows/monitor.yml": _monitor(stages, settings),
         ".github/dependabot.yml": _dependabot(settings),
     }
+    if settings.service_runner:
+        files[".github/actionlint.yaml"] = f"self-hosted-runner:\n  labels:\n    - {settings.service_runner}\n"
     script = _indented(_run("\n".join(install)), 8)
     return {
         path: HEAD + text.replace(INSTALL, script).replace(PERRON, perron).rstrip("\n") + "\n"
@@ -498,7 +500,7 @@ def _monitor(stages: Stages, settings: CiSettings) -> str:
         ],
         minutes=30,
         # The prediction log is where the service is: the machine there must be a runner, and say where the project lies.
-        runner=settings.service_runner,
+        runner=f"[self-hosted, {settings.service_runner}]",
         before="outputs:\n  found: ${{ steps.look.outputs.found }}",
     )  # fmt: skip
     causes = ["inputs.retrain", *([f"github.event.schedule == '{settings.retrain}'"] if settings.retrain else [])]
