@@ -3,6 +3,7 @@
 set -eu
 missing=
 command -v git >/dev/null 2>&1 || missing="$missing git"
+command -v make >/dev/null 2>&1 || missing="$missing make" # a new project's own `make test`
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"

@@ -12,7 +12,7 @@ from typing import Any
 
 from perron import __version__
 from perron.errors import DeclarationError, nearest
-from perron.organisation import read_organisation
+from perron.organisation import FILE, answers_of, read_organisation
 from perron.system import load_system
 
 __all__ = ["BY", "LABEL", "git", "renew", "unsaved"]
@@ -42,6 +42,9 @@ def renew(folder: Path, *, is_check: bool = False, force: bool = False, restore:
     shipped: Any = import_module("perron.ship.project")
     writing: Any = import_module("perron.ship.files")
     files: dict[str, str] = shipped.synced_files(system, organisation, __version__)
+    answers = answers_of((folder / FILE).read_text("utf-8"))
+    if answers is not None:  # as they stand there: what a person answers is never in conflict with what follows from it
+        files[FILE] = files[FILE].replace(organisation.to_toml(), answers, 1)
     for name in restore:
         if name not in files:
             raise DeclarationError(f"perron sync writes no file {name!r}; {nearest(name, files)}")
