@@ -14,10 +14,13 @@ __all__ = ["VERBS", "command_line"]
 VERBS = {
     "Begin": ("demo", "init", "sync", "canvas"),
     "Data, training, pipeline": (
-        "profile", "drift", "check", "data", "label", "run", "runs", "models", "promote",
+        "profile", "drift", "check", "data", "label", "run", "runs", "models", "promote", "package",
     ),
-    "API and serving": ("register", "serve", "deploy", "predict", "schedule", "token", "tune", "contract", "client"),
+    "API and serving": (
+        "register", "serve", "deploy", "status", "rollback", "predict", "schedule", "token", "tune", "contract", "client",
+    ),
     "Watch": ("monitor", "dashboard", "alerts", "ship"),
+    "CI": ("ci",),
     "Memory": ("trace", "forget", "log", "outcome"),
 }  # fmt: skip
 

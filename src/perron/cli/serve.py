@@ -1,17 +1,51 @@
 """`perron serve`: the API."""
 
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perron.cli import shared
 
+if TYPE_CHECKING:
+    from perron.plan import Memory, Plan
+
 __all__ = ["serve"]
 
 
+# What only a server of a project does; with --bundle it would be for nothing, so it is refused.
+OF_PROJECTS = (
+    "model", "pinned", "batch_queue", "batch_keep_days", "batch_place", "webhook_secret", "private_callbacks", "folder",
+)  # fmt: skip
+
+
 def serve(
-    version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "champion",
+    context: typer.Context,
+    version: Annotated[
+        str, typer.Argument(help="A version's number or an alias; with --bundle, the number that answers call it.")
+    ] = "champion",
+    bundle: Annotated[
+        Path | None, typer.Option(help="Serve this bundle alone, without a project.", metavar="FOLDER")
+    ] = None,
+    log_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --bundle: where predictions are logged; else in PERRON_LOG_FOLDER, else in a new temporary folder.",
+            envvar="PERRON_LOG_FOLDER",
+            show_envvar=False,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --bundle: who may ask, as `perron token export` prints it; else PERRON_TOKENS says it.",
+            metavar="FILE",
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 for any free one.", min=0, max=65535)] = 8000,
     grpc_port: Annotated[
@@ -48,6 +82,9 @@ def serve(
             help="Where the log goes on to: stdout:, s3://…, file:///…, postgresql+psycopg://…", metavar="URL"
         ),
     ] = None,
+    pinned: Annotated[
+        bool, typer.Option("--pinned", help="Answer with that version alone, whatever `perron deploy` parts.")
+    ] = False,
     no_windows: Annotated[
         bool,
         typer.Option("--no-windows", help="Keep no live windows; `perron monitor --rebuild` makes them of the log."),
@@ -65,7 +102,13 @@ def serve(
         list[str] | None, typer.Option(help="An origin whose pages may ask from a browser, or *; may be repeated.")
     ] = None,
     allow_anonymous: Annotated[
-        bool, typer.Option("--allow-anonymous", help="Listen on a public address although nobody is asked for a token.")
+        bool,
+        typer.Option(
+            "--allow-anonymous",
+            help="Listen on a public address although nobody is asked for a token; so does PERRON_ALLOW_ANONYMOUS=1.",
+            envvar="PERRON_ALLOW_ANONYMOUS",
+            show_envvar=False,
+        ),
     ] = False,
     tls_cert: Annotated[Path | None, typer.Option(help="The certificate (PEM); https then.", metavar="FILE")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", metavar="FILE")] = None,
@@ -99,46 +142,71 @@ def serve(
     folder: shared.Folder = Path(),
 ) -> None:
     """Answer predictions over HTTP until Ctrl-C; every one is logged before it is answered."""
+    from functools import partial
+
+    from perron.serve.alone import log_place
     from perron.serve.app import Settings
     from perron.serve.batches import BatchSettings
     from perron.serve.http import Address, check_grpc, free_port
+    from perron.serve.inherited import Inherited
     from perron.serve.watch import set_up_logging
     from perron.serve.workers import serve as answer
 
     shared.demand_known("log_format", log_format, ("text", "json"))
     shared.demand_known("log_level", log_level, ("debug", "info", "warning", "error"))
     shared.demand_known("on_log_failure", on_log_failure, ("refuse", "answer"))
-    project = shared.open_project(folder)
+    open_memory: Callable[[], Memory]
+    batches: BatchSettings | None = None
+    if bundle is None:
+        shared.refuse_without(context, "bundle", ("log_folder", "tokens"))
+        project = shared.open_project(folder)
+        log, live = project.predictions, project.folder / ".perron" / "windows"
+        is_guarded = bool(project.ledger.list_tokens())
+        open_memory = partial(shared.memory_of, folder, model, version, log_to, pinned)
+        batches = BatchSettings(
+            project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
+            places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
+            allow_private_callbacks=private_callbacks,
+        )  # fmt: skip
+    else:
+        shared.refuse_beside(context, "bundle", OF_PROJECTS)
+        log = log_place(log_folder)
+        live = log / "windows"
+        open_memory = partial(shared.alone_of, bundle, version, log, tokens, log_to)
+        is_guarded = open_memory().plan().tokens is not None
     if grpc_port is not None:
         check_grpc()
         grpc_port = grpc_port or free_port(host)
-    address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port)
-    address.check(is_guarded=bool(project.ledger.list_tokens()) or tls_client_ca is not None or allow_anonymous)
+    given = Inherited.of(os.environ)
+    address = Address(
+        host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port, given.listen_fd, given.drain_s
+    )
+    address.check(is_guarded=is_guarded or tls_client_ca is not None or allow_anonymous)
     set_up_logging("json" if log_format == "json" else "text", log_level, access_log)
     if clock is not None:
         _follow(clock)
     settings = Settings(
-        project.predictions, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
+        log, max_rows=max_rows, max_body_bytes=max_body_bytes, sync=sync, queue_rows=queue_rows,
         cache_requests=cache,
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
-        windows=project.folder / ".perron" / "windows" if not no_windows and clock is None else None,
-        batches=BatchSettings(
-            project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
-            places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
-            allow_private_callbacks=private_callbacks,
-        ),
+        windows=live if not no_windows and clock is None else None, batches=batches, deployment=given.deployment,
     )  # fmt: skip
-    answer(
-        settings, lambda: shared.memory_of(folder, model, version, log_to), address, workers=workers,
-        announce=lambda plan: print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True),
-    )  # fmt: skip
+
+    def announce(plan: "Plan") -> None:
+        print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True)
+        given.say_ready()
+
+    answer(settings, open_memory, address, workers=workers, announce=announce)
+    if given.listen_fd is not None:
+        # granian's threads may yet ask for an interpreter that is being taken down, and abort the process for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _follow(clock: Path) -> None:
     """Has this process and its workers stamp with a replay's clock, and says so."""
-    import os
-
     from perron.clock import VARIABLE, read_clock
 
     moment = read_clock(clock)

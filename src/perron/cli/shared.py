@@ -13,17 +13,19 @@ from typer.core import TyperGroup
 from perron.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from perron.bundle import Bundle
     from perron.deployments import ProjectMemory
-    from perron.plan import Plan
+    from perron.plan import Plan, TokenPlan
     from perron.project import Project
+    from perron.serve.alone import Alone
     from perron.source import Description
     from perron.system import System
 
 __all__ = [
     "Grouped",
+    "alone_of",
     "bundle_of",
     "demand_known",
     "described",
@@ -35,6 +37,8 @@ __all__ = [
     "print_json",
     "print_table",
     "project_folder",
+    "refuse_beside",
+    "refuse_without",
     "resume_collection",
     "serving_words",
     "show",
@@ -222,7 +226,11 @@ def whole_numbers(option: str, text: str, most: int) -> list[int]:
 
 
 def memory_of(
-    folder: Path, models: "Sequence[str] | None", reference: str, log_to: "Sequence[str] | None" = None
+    folder: Path,
+    models: "Sequence[str] | None",
+    reference: str,
+    log_to: "Sequence[str] | None" = None,
+    is_pinned: bool = False,
 ) -> "ProjectMemory":
     """What a server of the project follows and remembers in: the models named, or all, that of `system.py` first.
 
@@ -238,7 +246,93 @@ def memory_of(
         from perron.predictions.ship import Shipper
 
         shipper = Shipper(project.predictions, log_to)
-    return ProjectMemory(project, models_of(project.ledger, models or ()), reference, shipper)
+    return ProjectMemory(project, models_of(project.ledger, models or ()), reference, shipper, is_pinned)
+
+
+def alone_of(
+    bundle: Path, version: str, log: Path, tokens: Path | None, log_to: "Sequence[str] | None" = None
+) -> "Alone":
+    """What a server of a bundle alone answers with and remembers: the version's number, and tokens where there are any.
+
+    Raises:
+        BundleError: the folder isn't a bundle, or is damaged.
+        PerronError: the version isn't a number, or the tokens can't be read.
+        LedgerError: the log can't be sent to such a place.
+    """
+    from perron.bundle import load
+    from perron.errors import PerronError
+    from perron.serve.alone import Alone
+
+    resume_collection()
+    if version != "champion" and not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise PerronError(f"With --bundle, the version is the number that answers call it, such as 3; got {version!r}.")
+    shipper = None
+    if log_to:
+        from perron.predictions.ship import Shipper
+
+        shipper = Shipper(log, log_to)
+    opened = load(bundle)
+    number = 1 if version == "champion" else int(version)
+    return Alone(opened.name, opened.path, opened.digest, log, number, _tokens_of(tokens), shipper)
+
+
+def _tokens_of(file: Path | None) -> "Callable[[], tuple[TokenPlan, ...]] | None":
+    """Reads the tokens of the file, each time anew so that a changed one holds at once, else PERRON_TOKENS's; None: of neither."""
+    from perron.errors import DataError
+    from perron.tokens import parse_tokens
+
+    if file is None:
+        given = os.environ.get("PERRON_TOKENS")
+        if not given:
+            return None
+        fixed = parse_tokens(given, "PERRON_TOKENS")
+        return lambda: fixed
+    kept: list[tuple[bytes, tuple[TokenPlan, ...]]] = []
+
+    def read() -> "tuple[TokenPlan, ...]":
+        try:
+            text = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"The tokens {file} can't be read: {error.strerror}.") from error
+        if not kept or kept[0][0] != text:
+            kept[:] = [(text, parse_tokens(text, str(file)))]
+        return kept[0][1]
+
+    return read
+
+
+def refuse_beside(context: typer.Context, option: str, others: "Sequence[str]") -> None:
+    """Nothing, unless an option was given beside which others make no sense.
+
+    Raises:
+        PerronError: one of the others was given, too.
+    """
+    for name in others:
+        if _is_given(context, name):
+            raise _unfit(context, name, f"makes no sense with --{option}; leave one of them out.")
+
+
+def refuse_without(context: typer.Context, option: str, others: "Sequence[str]") -> None:
+    """Nothing, unless others were given that make sense only with an option.
+
+    Raises:
+        PerronError: one of the others was given.
+    """
+    for name in others:
+        if _is_given(context, name):
+            raise _unfit(context, name, f"makes sense only with --{option}.")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _unfit(context: typer.Context, name: str, words: str) -> Exception:
+    from perron.errors import PerronError
+
+    shown = next((max(param.opts, key=len) for param in context.command.params if param.name == name), name)
+    return PerronError(f"{shown} {words}")
 
 
 def webhook_secret(file: Path | None) -> bytes | None:

@@ -7,7 +7,7 @@ import typer
 
 from perron.cli import shared
 
-__all__ = ["app", "create", "revoke", "show"]
+__all__ = ["app", "create", "export", "revoke", "show"]
 
 app = typer.Typer(help="Bearer tokens of the project's servers: make, list and revoke them.", no_args_is_help=True)
 
@@ -48,3 +48,15 @@ def revoke(name: Annotated[str, typer.Argument(help="The token's name.")], folde
     """Revoke a token: servers refuse it within half a second."""
     shared.open_project(folder).ledger.revoke_token(name)
     print(f"The token {name} is revoked.")
+
+
+@app.command()
+def export(folder: shared.Folder = Path()) -> None:
+    """Print the tokens in force as their hashes: the PERRON_TOKENS of a server without a project."""
+    from perron.errors import NotFound
+    from perron.tokens import tokens_in_force, tokens_text
+
+    tokens = tokens_in_force(shared.open_project(folder).ledger)
+    if not tokens:
+        raise NotFound("No token is in force; make one with `perron token create`.")
+    print(tokens_text(tokens))

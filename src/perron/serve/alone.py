@@ -1,14 +1,18 @@
 """A bundle in; what a server without a project follows and remembers out: that one bundle, and nothing else."""
 
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perron.plan import Arm, ModelPlan, NotOffered, Outcome, Plan, Routing, VersionPlan
+from perron.errors import LedgerError
+from perron.plan import Arm, ModelPlan, NotOffered, Outcome, Plan, Routing, TokenPlan, VersionPlan
+from perron.predictions.ship import Shipper
 from perron.store import make_secret
 
-__all__ = ["Alone"]
+__all__ = ["Alone", "log_place"]
 
 ARM = "alone"
 
@@ -23,6 +27,8 @@ class Alone:
         digest: of its manifest.
         log_folder: of the prediction log.
         version: what replies and receipts call it.
+        tokens: reads those in force, each time anew; None: nobody is asked for one.
+        shipper: sends the prediction log on; None: nowhere.
     """
 
     name: str
@@ -30,11 +36,18 @@ class Alone:
     digest: str
     log_folder: Path
     version: int = 1
+    tokens: Callable[[], tuple[TokenPlan, ...]] | None = None
+    shipper: Shipper | None = None
 
     def plan(self) -> Plan:
-        """The bundle alone, for ever."""
+        """The bundle alone, for ever, and the tokens of now.
+
+        Raises:
+            DataError: the tokens can't be read.
+        """
         version = VersionPlan(self.version, self.path, self.digest)
-        return Plan((ModelPlan(self.name, (version,), Routing("single", (Arm(ARM, self.version),))),))
+        model = ModelPlan(self.name, (version,), Routing("single", (Arm(ARM, self.version),)))
+        return Plan((model,), self.tokens() if self.tokens is not None else None)
 
     def outcome(self, prediction: str) -> dict[str, Any] | None:
         """None: it keeps none."""
@@ -51,7 +64,9 @@ class Alone:
         )
 
     def tend(self) -> None:
-        """Nothing: there is nothing to do beside serving."""
+        """Sends the prediction log on, where it goes somewhere."""
+        if self.shipper is not None:
+            self.shipper.ship()
 
     def secret(self) -> bytes:
         """The key of the digests of sensitive values, kept beside the log."""
@@ -68,3 +83,25 @@ class Alone:
     def roll_back(self, model: str, event: int, reason: str) -> bool:
         """False: there is nothing to go back to."""
         return False
+
+
+def log_place(wanted: Path | None) -> Path:
+    """The folder of the prediction log, which can be written: the one wanted, else a new temporary one.
+
+    Raises:
+        LedgerError: it can't be written, or there is no temporary place, as on a read-only root without one.
+    """
+    try:
+        if wanted is None:
+            return Path(tempfile.mkdtemp(prefix="perron-log-"))
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        place = "No temporary place" if wanted is None else f"The log's folder {wanted}"
+        raise LedgerError(
+            f"{place} can be written ({error.strerror}): mount one at /tmp, or name one with --log-folder."
+            if wanted is None
+            else f"{place} can't be made ({error.strerror}); name another one with --log-folder."
+        ) from error
+    if not os.access(wanted, os.W_OK):
+        raise LedgerError(f"The log's folder {wanted} can't be written; name another one with --log-folder.")
+    return wanted

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import sqrt
@@ -62,6 +62,7 @@ class Settings:
     `cache_requests`: how many answered requests each version remembers, to answer equal ones without its graph; 0: none.
     `windows`: the folder of the live windows that monitoring reads; None keeps none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
+    `deployment`: `environment` and `id` of the deployment that it is of, for the log and the receipts; None: of none.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
 
@@ -82,6 +83,7 @@ class Settings:
     worker: int = 0
     workers: int = 1
     batches: BatchSettings | None = None
+    deployment: Mapping[str, Any] | None = None
 
 
 class BrokenContract(PerronError):
@@ -122,6 +124,7 @@ class Service:
             settings.windows,
             settings.cache_requests,
             max(1, len(os.sched_getaffinity(0)) // settings.workers),
+            settings.deployment,
         )
         self.registry.gauge(
             "perron_queue_rows", "Rows that wait to be predicted.", lambda: [({}, self.models.waiting_rows)]
