@@ -190,7 +190,10 @@ def test_an_answer_that_changed_brings_and_takes_files(project: Path) -> None:
 def test_answers_may_be_written_in_any_way(project: Path, ends: str) -> None:
     path = project / "pyproject.toml"
     text = re.sub(
-        r"(?s)(perron\.project\]\n).*?\n\n", "\\1# ours\nbranching='trunk'\nci   = 'none' # !\n\n", path.read_text(), count=1
+        r"(?s)(perron\.project\]\n).*?\n\n",
+        "\\1# ours\nbranching='trunk'\nci   = 'none' # !\n\n",
+        path.read_text(),
+        count=1,
     )
     path.write_bytes(text.replace("\n", ends).encode())
     found = renew(project)

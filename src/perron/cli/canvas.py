@@ -62,7 +62,9 @@ def check(
     else:
         open_ = sum(fault.kind == "missing" for fault in faults)
         if allow_missing and open_:
-            print(f"{open_} {'question is' if open_ == 1 else 'questions are'} open yet; `perron canvas check` lists them.")
+            print(
+                f"{open_} {'question is' if open_ == 1 else 'questions are'} open yet; `perron canvas check` lists them."
+            )
         for fault in faults:
             if allow_missing and fault.kind == "missing":
                 continue
