@@ -61,6 +61,13 @@ def renew(folder: Path, *, is_check: bool = False, force: bool = False, restore:
     if touched and not force:
         _demand_saved(folder, touched)
     written: dict[str, str] = writing.write_plan(folder, files, plan, BY)
+    if (
+        workflows and (newer := _workflows(folder)) != workflows
+    ):  # of the tests and the Makefile that are there only now
+        files |= newer
+        plan = writing.plan_files(folder, files, by=BY, label=LABEL)
+        again = writing.write_plan(folder, {**files, **newer}, {name: plan[name] for name in newer}, BY)
+        written |= {name: status for name, status in again.items() if status != "current"}
     return written
 
 

@@ -59,7 +59,9 @@ class Draft:
     @property
     def system(self) -> System:
         """What system.py will declare."""
-        return System(self.name, self.proposal.schema, source=self.source)
+        if self.proposal.max_bad_share is None:
+            return System(self.name, self.proposal.schema, source=self.source)
+        return System(self.name, self.proposal.schema, source=self.source, max_bad_share=self.proposal.max_bad_share)
 
 
 @dataclass(frozen=True)

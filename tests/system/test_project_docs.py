@@ -97,6 +97,15 @@ def test_a_bare_project_grows(made: Path, tmp_path: Path) -> None:
     found = json.loads(perron("sync", "--json", cwd=folder).stdout)
     assert found["pyproject.toml"] == "changed" == found[".gitignore"] and found["Makefile"] == "written"
     assert perron("sync", "--check", cwd=folder).returncode == 0
+    subprocess.run(["git", "-C", folder, "add", "-A"], check=True)
+    subprocess.run(
+        ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "Grow"], check=True
+    )
+    found = perron_json("sync", "--restore", "pyproject.toml", "--restore", ".gitignore", cwd=folder)
+    assert found["pyproject.toml"] == "written" == found[".gitignore"]
+    assert {*perron_json("sync", cwd=folder).values()} == {"current"}
+    for words in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
+        subprocess.run([sys.executable, "-m", *words], cwd=folder, check=True, capture_output=True)
 
 
 def test_what_sync_says_of_a_conflict_and_of_stale_files(made: Path, tmp_path: Path) -> None:
@@ -122,7 +131,7 @@ def test_what_sync_says_of_a_conflict_and_of_stale_files(made: Path, tmp_path: P
     checked = perron("sync", "--check", cwd=folder, check=False)
     assert (
         checked.returncode == 1
-        and "1 of 25 files are stale" in checked.stderr
+        and "1 of 30 files are stale" in checked.stderr
         and "docs/api.md: stale" in checked.stdout
     )
     refused = perron("sync", cwd=folder, check=False)

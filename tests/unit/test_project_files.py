@@ -21,6 +21,8 @@ from perron.canvas import find_faults, parse_canvas
 from perron.contract import Field, Role, Schema
 from perron.errors import DataError, DeclarationError
 from perron.organisation import BRANCHINGS, CIS, LICENCES, Organisation
+from perron.pipeline import run_pipeline
+from perron.project import Project
 from perron.proposal import Proposal, propose
 from perron.renewal import renew
 from perron.ship.project import OWN, own_files, synced_files
@@ -28,7 +30,7 @@ from perron.ship.scaffold import class_name, system_file
 from perron.sketch import TableSketch
 from perron.source import open_source
 from perron.start import draft_project, start_project
-from perron.system import System
+from perron.system import System, load_system
 
 WHOLE = Organisation(licence="apache-2.0", holder="Ann Doe", owner="ann@example.org", year=2026)
 
@@ -118,7 +120,8 @@ def test_what_is_written_once_is_marked_as_the_users(tmp_path: Path) -> None:
     files = own_files(draft.system, WHOLE, "0.1.0", draft.proposal, draft.source, draft.sketch)
     assert set(files) == set(OWN)
     for name, text in files.items():
-        assert "perron canvas" in text if name == "canvas.toml" else "`perron sync` leaves it alone" in text, name
+        marks = {"canvas.toml": "`perron canvas check`", "environments.toml": "`perron deploy environments`"}
+        assert marks.get(name, "`perron sync` leaves it alone") in text, name
 
 
 def test_the_pages_are_ten_name_the_system_and_only_commands_that_there_are() -> None:
@@ -226,6 +229,20 @@ def test_expectations_are_of_the_columns_as_they_are(tmp_path: Path) -> None:
     low, high = found["fields"]["price"]["median_between"]
     assert 0 < low < 500 < high < 1000
     assert "still" not in found["fields"] and set(found["fields"]["number"]) == {"missing_share_at_most"}
+
+
+def test_a_target_that_many_rows_lack_makes_a_system_that_runs_all_the_same(tmp_path: Path) -> None:
+    n = 400
+    write_csv(
+        tmp_path / "rows.csv",
+        {"x": [i * 1.5 for i in range(n)], "y": ["" if i % 5 == 0 else i * 2.5 for i in range(n)]},
+    )
+    start_project(tmp_path / "some", tmp_path / "rows.csv", "y", begin_git="never", organisation=WHOLE)
+    system = load_system(tmp_path / "some" / "system.py")
+    assert system.max_bad_share == 0.24
+    assert tomllib.loads((tmp_path / "some/tests/data/expectations.toml").read_text())["bad_share_at_most"] == 0.31
+    assert run_pipeline(system, Project.open(tmp_path / "some")).status == "done"
+    assert set(renew(tmp_path / "some", is_check=True).values()) == {"current"}
 
 
 def test_of_very_many_columns_the_first_are_expected_something_of(tmp_path: Path) -> None:

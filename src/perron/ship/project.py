@@ -4,6 +4,7 @@ What `perron sync` keeps up to date follows from system.py and pyproject.toml al
 clone. What is written once (`own_files`) may also tell what the table looked like. The texts are in `templates/`.
 """
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -246,9 +247,7 @@ def _shell(text: str) -> str:
 
 def _expectations(proposal: Proposal, source: str, sketch: TableSketch) -> str:
     """tests/data/expectations.toml: what the columns looked like, with room for chance."""
-    target = proposal.schema.target
-    assert target is not None
-    unlabelled = sketch.columns[target.column].nulls / max(1, sketch.rows) if target.column in sketch.columns else 0.0
+    unlabelled = proposal.unlabelled / max(1, proposal.rows)
     parts = [
         f"# What {_one_line(source)} looked like when the project began, and may look like: `make data` fails where it",
         "# looks otherwise. Change a number when the data has rightly changed, and say why in the commit.",
@@ -297,7 +296,7 @@ def _number(value: float) -> str:
 
 def _share(share: float) -> str:
     """A share with room for chance, rounded up to the thousandth."""
-    return format_number(min(1.0, -(-(share * 1.5 + 0.01) * 1000 // 1) / 1000))
+    return format_number(min(1.0, math.ceil(round(share * 1500 + 10, 6)) / 1000))
 
 
 def _one_line(text: str) -> str:
