@@ -14,6 +14,7 @@ fi
 missing=
 command -v git >/dev/null 2>&1 || missing="$missing git"
 command -v jq >/dev/null 2>&1 || missing="$missing jq" # reads answers in the scripts of generated workflows, as GitHub's gh does
+command -v make >/dev/null 2>&1 || missing="$missing make" # a new project's own `make test`
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"

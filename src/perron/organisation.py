@@ -5,6 +5,7 @@ These are the answers of `perron init`, kept where a Python project declares thi
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,7 +14,7 @@ from typing import Any
 
 from perron.errors import DeclarationError, nearest
 
-__all__ = ["BRANCHINGS", "CIS", "FILE", "LICENCES", "Organisation", "read_organisation", "toml_text"]
+__all__ = ["BRANCHINGS", "CIS", "FILE", "LICENCES", "Organisation", "answers_of", "read_organisation", "toml_text"]
 
 FILE = "pyproject.toml"
 CIS = ("github", "none")
@@ -66,6 +67,14 @@ class Organisation:
 def toml_text(value: str | int | list[str]) -> str:
     """The value as TOML has it, whose basic strings are JSON's but for the delete character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def answers_of(text: str) -> str | None:
+    """The lines of the table in a pyproject.toml as a person wrote them; None where they don't stand below its head."""
+    found = re.search(
+        r"^\[tool\.perron\.project\][^\n]*\n(.*?)(?=^\[|\Z)", text.replace("\r\n", "\n"), re.MULTILINE | re.DOTALL
+    )
+    return found[1].strip("\n") or None if found else None
 
 
 def read_organisation(folder: Path) -> Organisation:

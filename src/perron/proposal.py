@@ -14,6 +14,7 @@ The rules, over all rows (n), empty cells aside:
 """
 
 import keyword
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -34,6 +35,7 @@ __all__ = ["Proposal", "propose"]
 
 MOST_CODES, ROWS_PER_CODE = 12, 20
 MOST_CLASSES = 1000
+MOST_UNLABELLED = 0.04  # a system's max_bad_share is 0.05
 MOST_CATEGORIES, ROWS_PER_CATEGORY = 50, 5
 KEPT_VALUES = 100_000  # distinct values remembered per column; beyond it, counting stops
 WHOLE, NUMBER = r"^[+-]?\d{1,18}$", r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -45,11 +47,19 @@ ID_NAME = re.compile(r"(^|_)(id|uuid|guid|key|index|idx|rowid|row_id)$", re.IGNO
 
 @dataclass(frozen=True)
 class Proposal:
-    """A contract for a source, the number of its rows, and why a field is what it is (by name; plain choices have no entry)."""
+    """A contract for a source, the number of its rows, why a field is what it is (by name; plain choices have no entry), and
+    how many rows lack the target."""
 
     schema: Schema
     rows: int
     reasons: dict[str, str]
+    unlabelled: int = 0
+
+    @property
+    def max_bad_share(self) -> float | None:
+        """The share of rows in quarantine at which a run may stop: higher than usual where so many lack the target; else None."""
+        share = self.unlabelled / max(1, self.rows)
+        return None if share <= MOST_UNLABELLED else min(1.0, math.ceil(share * 120) / 100)
 
 
 class _Column:
@@ -179,7 +189,8 @@ def propose(source: Source, name: str, target: str, task: Task | None = None) ->
     if not schema.features:
         raise DataError(f"There is nothing to predict {target!r} from: every other column is an id, constant or empty.")
     check_schema(schema)
-    return Proposal(schema, rows, reasons)
+    unlabelled = next(column.nulls for column in columns if column.name == target)
+    return Proposal(schema, rows, reasons, unlabelled)
 
 
 def _field_names(columns: Iterable[str]) -> dict[str, str]:

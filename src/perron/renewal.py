@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from perron import __version__
+from perron.environments import read_environments
 from perron.errors import DeclarationError, nearest
-from perron.organisation import read_organisation
+from perron.organisation import FILE, answers_of, read_organisation
+from perron.stages import find_stages, install_commands, read_ci_settings
 from perron.system import load_system
 
 __all__ = ["BY", "LABEL", "git", "renew", "unsaved"]
@@ -41,7 +43,11 @@ def renew(folder: Path, *, is_check: bool = False, force: bool = False, restore:
     system = load_system(folder / "system.py")
     shipped: Any = import_module("perron.ship.project")
     writing: Any = import_module("perron.ship.files")
-    files: dict[str, str] = shipped.synced_files(system, organisation, __version__)
+    workflows = _workflows(folder) if organisation.ci == "github" else {}
+    files: dict[str, str] = shipped.synced_files(system, organisation, __version__, workflows)
+    answers = answers_of((folder / FILE).read_text("utf-8"))
+    if answers is not None:  # as they stand there: what a person answers is never in conflict with what follows from it
+        files[FILE] = files[FILE].replace(organisation.to_toml(), answers, 1)
     for name in restore:
         if name not in files:
             raise DeclarationError(f"perron sync writes no file {name!r}; {nearest(name, files)}")
@@ -55,7 +61,24 @@ def renew(folder: Path, *, is_check: bool = False, force: bool = False, restore:
     if touched and not force:
         _demand_saved(folder, touched)
     written: dict[str, str] = writing.write_plan(folder, files, plan, BY)
+    if (
+        workflows and (newer := _workflows(folder)) != workflows
+    ):  # of the tests and the Makefile that are there only now
+        files |= newer
+        plan = writing.plan_files(folder, files, by=BY, label=LABEL)
+        again = writing.write_plan(folder, {**files, **newer}, {name: plan[name] for name in newer}, BY)
+        written |= {name: status for name, status in again.items() if status != "current"}
     return written
+
+
+def _workflows(folder: Path) -> dict[str, str]:
+    """GitHub's workflows of the stages that the project has now."""
+    install, command = install_commands(folder)
+    ci: Any = import_module("perron.ship.ci")
+    made: dict[str, str] = ci.ci_files(
+        find_stages(folder), read_ci_settings(folder), read_environments(folder), install=install, perron=command
+    )
+    return made
 
 
 def _demand_saved(folder: Path, names: list[str]) -> None:

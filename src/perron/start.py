@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from perron import __version__
+from perron.environments import read_environments
 from perron.errors import DeclarationError, PerronError
 from perron.metrics import Task
 from perron.organisation import Organisation
@@ -16,6 +17,7 @@ from perron.proposal import Proposal, propose
 from perron.renewal import BY, git
 from perron.sketch import TableSketch
 from perron.source import UNTOLD, Description, Source, describe, hide, local_path, open_source
+from perron.stages import WORKFLOW, CiSettings, stages_of
 from perron.system import NAME, System
 
 if TYPE_CHECKING:
@@ -57,7 +59,9 @@ class Draft:
     @property
     def system(self) -> System:
         """What system.py will declare."""
-        return System(self.name, self.proposal.schema, source=self.source)
+        if self.proposal.max_bad_share is None:
+            return System(self.name, self.proposal.schema, source=self.source)
+        return System(self.name, self.proposal.schema, source=self.source, max_bad_share=self.proposal.max_bad_share)
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,13 @@ def _files_of(draft: Draft) -> dict[str, str]:
     system = draft.system
     own = project.own_files(system, draft.organisation, __version__, draft.proposal, draft.source, draft.sketch)
     derived = project.synced_files(system, draft.organisation, __version__)
+    if draft.organisation.ci == "github":
+        ci: Any = import_module("perron.ship.ci")
+        environments = read_environments(draft.folder)
+        stages = stages_of([*own, *derived, WORKFLOW], environments.values(), derived["pyproject.toml"])
+        settings = CiSettings(branching=draft.organisation.branching)
+        workflows = ci.ci_files(stages, settings, environments, install=("make setup",), perron=".venv/bin/perron")
+        derived = project.synced_files(system, draft.organisation, __version__, workflows)
     return {**own, **derived, writing.MANIFEST: writing.manifest_of(derived, BY)}
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -183,6 +184,22 @@ def test_an_answer_that_changed_brings_and_takes_files(project: Path) -> None:
     commit(project)
     found = renew(project)
     assert found[".github/pull_request_template.md"] == "written" and found[".github/CODEOWNERS"] == "changed"
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_answers_may_be_written_in_any_way(project: Path, ends: str) -> None:
+    path = project / "pyproject.toml"
+    text = re.sub(
+        r"(?s)(perron\.project\]\n).*?\n\n",
+        "\\1# ours\nbranching='trunk'\nci   = 'none' # !\n\n",
+        path.read_text(),
+        count=1,
+    )
+    path.write_bytes(text.replace("\n", ends).encode())
+    found = renew(project)
+    assert found["pyproject.toml"] == "current" and found[".github/CODEOWNERS"] == "removed"
+    assert path.read_bytes() == text.replace("\n", ends).encode()
+    assert set(renew(project).values()) == {"current"}
 
 
 def test_what_a_person_deleted_stays_deleted_until_it_is_restored(project: Path) -> None:

@@ -4,6 +4,7 @@ What `perron sync` keeps up to date follows from system.py and pyproject.toml al
 clone. What is written once (`own_files`) may also tell what the table looked like. The texts are in `templates/`.
 """
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -11,6 +12,7 @@ from importlib.resources.abc import Traversable
 
 from perron.canvas import canvas_file
 from perron.contract import Field, Role, Schema, format_number
+from perron.environments import environments_file
 from perron.gates import Gate
 from perron.metrics import METRICS, task_of
 from perron.organisation import Organisation, toml_text
@@ -24,24 +26,34 @@ from perron.system import System
 
 __all__ = ["OWN", "own_files", "synced_files"]
 
-OWN = ("system.py", "canvas.toml", "README.md", "tests/data/expectations.toml")  # written once, and the user's
+OWN = (
+    "system.py",
+    "canvas.toml",
+    "environments.toml",
+    "README.md",
+    "tests/data/expectations.toml",
+)  # written once, and the user's
+NOTHING: Mapping[str, str] = {}
 MOST_SHOWN = 40  # fields in the table of docs/data.md
 COMMON = 0.01  # the share of rows from which on a value is expected to come again
 
 
-def synced_files(system: System, organisation: Organisation, version: str) -> dict[str, str]:
+def synced_files(
+    system: System, organisation: Organisation, version: str, workflows: Mapping[str, str] = NOTHING
+) -> dict[str, str]:
     """The files that are derived, and kept up to date by `perron sync`.
 
     Args:
         system: as declared.
         organisation: of its project.
         version: of Perron, the least that the project asks for.
+        workflows: of its CI, by path, as `perron.ship.ci` makes them; they are written where the CI is GitHub's.
     """
     values = _values(system, organisation, version)
     files = {path: _fill(text, values) for path, text in _templates("common").items()}
     files["notebooks/explore.ipynb"] = notebook_file(system)
     if organisation.ci == "github":
-        files |= {path: _fill(text, values) for path, text in _templates("github").items()}
+        files |= {path: _fill(text, values) for path, text in _templates("github").items()} | dict(workflows)
     if organisation.licence != "none":
         files["LICENSE"] = _fill(_templates("licences")[organisation.licence], values)
     return files
@@ -71,6 +83,7 @@ def own_files(
     return {
         "system.py": system_file(system.name, proposal, source),
         "canvas.toml": canvas_file(system),
+        "environments.toml": environments_file(),
         "README.md": _fill(_templates("once")["README.md"], values),
         "tests/data/expectations.toml": _expectations(proposal, shown(system.source), sketch),
     }
@@ -163,8 +176,11 @@ BRANCHING = {
     ),
 }
 CI = {
-    "github": "GitHub asks for a review by `.github/CODEOWNERS` and shows `.github/pull_request_template.md` in each pull request.",
-    "none": "`ci` in `pyproject.toml` is `none`: run `make test` in whatever runs the CI.",
+    "github": (
+        "GitHub runs the stages by the workflows below `.github/`, asks for a review by `CODEOWNERS`, and shows in each pull\n"
+        "request what its model is worth beside the champion."
+    ),
+    "none": "`ci` in `pyproject.toml` is `none`: have whatever runs the CI run `perron ci run`.",
 }
 
 
@@ -231,9 +247,7 @@ def _shell(text: str) -> str:
 
 def _expectations(proposal: Proposal, source: str, sketch: TableSketch) -> str:
     """tests/data/expectations.toml: what the columns looked like, with room for chance."""
-    target = proposal.schema.target
-    assert target is not None
-    unlabelled = sketch.columns[target.column].nulls / max(1, sketch.rows) if target.column in sketch.columns else 0.0
+    unlabelled = proposal.unlabelled / max(1, proposal.rows)
     parts = [
         f"# What {_one_line(source)} looked like when the project began, and may look like: `make data` fails where it",
         "# looks otherwise. Change a number when the data has rightly changed, and say why in the commit.",
@@ -282,7 +296,7 @@ def _number(value: float) -> str:
 
 def _share(share: float) -> str:
     """A share with room for chance, rounded up to the thousandth."""
-    return format_number(min(1.0, -(-(share * 1.5 + 0.01) * 1000 // 1) / 1000))
+    return format_number(min(1.0, math.ceil(round(share * 1500 + 10, 6)) / 1000))
 
 
 def _one_line(text: str) -> str:

@@ -48,7 +48,9 @@ def system_file(name: str, proposal: Proposal, source: str | Description) -> str
     lines = [_field_line(field, proposal.reasons.get(field.name), names) for field in schema.fields]
     body = "\n".join(lines)
     place, needs_code = _source_code(source)
-    system = _Group("pn.System(", (_literal(name), schema.name, place), ")")
+    share = proposal.max_bad_share
+    more = [] if share is None else [f"max_bad_share={share}"]
+    system = _Group("pn.System(", (_literal(name), schema.name, place, *more), ")")
     own = "from perron import source\n" if needs_code else ""
     if names["pn"] != "pn":
         own += f"\n{names['pn']} = pn  # a field has its name\n"
