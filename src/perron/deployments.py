@@ -117,12 +117,14 @@ class ProjectMemory:
         models: the models to serve, the default first.
         shipper: sends the prediction log on; None: nowhere.
         reference: what the default model answers with where no routing was decided: an alias, or a version's number.
+        is_pinned: whether the default model answers with that alone, whatever was decided.
     """
 
     project: Project
     models: tuple[str, ...]
     reference: str = CHAMPION
     shipper: Shipper | None = None
+    is_pinned: bool = False
     _tallies: dict[int, Tally] = field(default_factory=dict, compare=False)
     _lock: Lock = field(default_factory=Lock, compare=False)
 
@@ -138,7 +140,7 @@ class ProjectMemory:
     def _model(self, name: str, first: bool) -> ModelPlan:
         ledger = self.project.ledger
         reference = self.reference if first else CHAMPION
-        decided = ledger.list_routings(name)
+        decided = [] if first and self.is_pinned else ledger.list_routings(name)
         decision = {**_ALONE, **decided[0]["routing"]} if decided else _ALONE
         rows: dict[str, dict[str, Any]] = {}
 
@@ -242,7 +244,7 @@ class ProjectMemory:
     def tend(self) -> None:
         if self.shipper is not None:
             self.shipper.ship()
-        for name in self.models:
+        for name in self.models[1:] if self.is_pinned else self.models:
             self._hold_to_outcomes(name)
 
     def _tally(self, model: str, decision: Mapping[str, Any]) -> Tally:

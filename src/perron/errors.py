@@ -12,6 +12,8 @@
     │   └── ParityError    a graph that answers differently from the trained model
     ├── LedgerError        a ledger or store that can't be opened
     ├── NotFound           a name, version or id that isn't there
+    ├── DeploymentError    a deployment that can't be, or failed
+    │   └── Refused        a deployment that its environment doesn't allow: a gate, an approval, an order
     └── MissingPackage     an optional package that isn't installed
 
     SourceWarning          rows of a source that can't be read as what they are; the others are given
@@ -28,6 +30,7 @@ __all__ = [
     "ContractError",
     "DataError",
     "DeclarationError",
+    "DeploymentError",
     "FeatureError",
     "LedgerError",
     "MissingPackage",
@@ -35,6 +38,7 @@ __all__ = [
     "NotFound",
     "ParityError",
     "PerronError",
+    "Refused",
     "SinkError",
     "SourceError",
     "SourceWarning",
@@ -88,6 +92,14 @@ class LedgerError(PerronError):
 
 class NotFound(PerronError):
     """A model, version, alias, run or prediction that isn't there."""
+
+
+class DeploymentError(PerronError):
+    """A deployment that can't be carried out, or that failed; what was live before still is."""
+
+
+class Refused(DeploymentError):
+    """A deployment that its environment doesn't allow; nothing was begun."""
 
 
 class MissingPackage(PerronError):

@@ -5,11 +5,13 @@ Transactions are short and take the write lock at their start, so that several p
 each other instead of failing; the schema is created and migrated under that lock.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 import socket
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from perron import clock
-from perron.errors import DataError, LedgerError, MissingPackage, NotFound, nearest
+from perron.errors import DataError, DeploymentError, LedgerError, MissingPackage, NotFound, nearest
 
 __all__ = ["BY_GATES", "CHAMPION", "Ledger", "is_automatic", "now"]
 
@@ -133,6 +135,35 @@ tokens = sa.Table(
     sa.Column("expires", _time),
     sa.Column("revoked", _time),
 )  # fmt: skip
+deployments = sa.Table(
+    "deployments", metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("time", _time, nullable=False),
+    sa.Column("environment", sa.String(20), nullable=False, index=True),
+    sa.Column("target", sa.String(20), nullable=False),
+    sa.Column("model", sa.String(120), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("bundle", _digest, nullable=False),
+    sa.Column("image", sa.Text),  # the image's reference, where there is one
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("replaced", sa.Integer),  # the deployment that was live before
+    sa.Column("state", sa.String(16), nullable=False),  # starting, live, failed, replaced, rolled_back, stopped
+    sa.Column("changed", _time, nullable=False),  # when it came into that state
+    sa.Column("detail", sa.Text, nullable=False),  # JSON
+    sa.Column("approvals", sa.Text, nullable=False),  # JSON: those that it counted on
+)  # fmt: skip
+approvals = sa.Table(
+    "approvals", metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("time", _time, nullable=False),
+    sa.Column("environment", sa.String(20), nullable=False),
+    sa.Column("model", sa.String(120), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("bundle", _digest, nullable=False, index=True),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+)  # fmt: skip
 FIRST = (perron_ledger, runs, steps, results, artifacts, metrics, params, versions, aliases, outcomes)
 
 
@@ -144,8 +175,12 @@ def _second(connection: sa.Connection) -> None:
     metadata.create_all(connection, tables=(routings, tokens))
 
 
+def _third(connection: sa.Connection) -> None:
+    metadata.create_all(connection, tables=(deployments, approvals))
+
+
 # Each brings a ledger from the format before it to its own; none is ever changed after a release.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _second)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _second, _third)
 FORMAT = len(MIGRATIONS)
 
 
@@ -244,6 +279,28 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def copy_to(self, path: Path, *, without: Iterable[sa.Table] = ()) -> bool:
+        """Whether the database, as it is now, was written to a file, but for the rows of some tables; False where it is a
+        server's, which others reach by the same URL.
+
+        Raises:
+            LedgerError: the file can't be written.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return False
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as copy:
+                with contextlib.closing(sqlite3.connect(str(self._engine.url.database))) as own:
+                    own.backup(copy)
+                for table in without:
+                    copy.execute(f"DELETE FROM {table.name}")
+                copy.commit()
+                copy.execute("PRAGMA journal_mode = DELETE")
+                copy.execute("VACUUM")  # so that no page keeps what was deleted
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"The ledger can't be copied to {path}: {error}.") from error
+        return True
 
     # -- runs
 
@@ -557,6 +614,125 @@ class Ledger:
         for row in found:
             row["routing"] = json.loads(row["routing"])
         return found
+
+    # -- deployments
+
+    def start_deployment(self, is_alive: Callable[[Mapping[str, Any]], bool], **facts: Any) -> dict[str, Any]:
+        """The row of a new deployment in state starting; what is live in its environment is what it replaces.
+
+        Args:
+            is_alive: whether whoever began a deployment that is still starting, by its `detail`, is at it yet; one
+                that was given up becomes failed.
+            facts: `environment`, `target`, `model`, `version`, `bundle`, `image`, `who`, `reason`, and `detail` and
+                `approvals` as values.
+
+        Raises:
+            DeploymentError: another one is under way there.
+        """
+        environment = facts["environment"]
+        with self.transaction() as connection:
+            for row in self._deployments(connection, deployments.c.environment == environment, "starting"):
+                if is_alive(row["detail"]):
+                    raise DeploymentError(
+                        f"{row['who']} is deploying version {row['version']} to {environment} since {row['time']}; "
+                        "wait until that is done (`perron status` tells), then deploy again."
+                    )
+                note = {**row["detail"], "failure": "the process that deployed was killed"}
+                self._set_state(connection, row["id"], "failed", detail=json.dumps(note))
+            here = deployments.c.environment == environment
+            live = self._deployments(connection, here, "live") or self._deployments(connection, here, "stopped", 1)
+            values = {
+                **facts, "detail": json.dumps(facts["detail"]), "approvals": json.dumps(facts["approvals"]),
+                "replaced": live[0]["id"] if live else None, "time": now(), "changed": now(), "state": "starting",
+            }  # fmt: skip
+            key = connection.execute(deployments.insert().values(values)).inserted_primary_key
+            assert key is not None
+            return self._deployments(connection, deployments.c.id == key[0])[0]
+
+    def end_deployment(
+        self, deployment: int, state: str, detail: Mapping[str, Any], *, before: str = "replaced"
+    ) -> dict[str, Any]:
+        """The row of a deployment in a new state; when it is live, the one that was is in state `before`, at one stroke."""
+        with self.transaction() as connection:
+            row = self._deployments(connection, deployments.c.id == deployment)[0]
+            if state == "live":
+                for old in self._deployments(connection, deployments.c.environment == row["environment"], "live"):
+                    self._set_state(connection, old["id"], before)
+            self._set_state(connection, deployment, state, detail=json.dumps({**row["detail"], **detail}))
+            return self._deployments(connection, deployments.c.id == deployment)[0]
+
+    @staticmethod
+    def _set_state(connection: sa.Connection, deployment: int, state: str, **more: Any) -> None:
+        changed = deployments.update().where(deployments.c.id == deployment)
+        connection.execute(changed.values(state=state, changed=now(), **more))
+
+    @staticmethod
+    def _deployments(
+        connection: sa.Connection, condition: sa.ColumnElement[bool], state: str | None = None, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        wanted = sa.select(deployments).where(condition).order_by(deployments.c.id.desc())
+        wanted = wanted if state is None else wanted.where(deployments.c.state == state)
+        found = _rows(connection, wanted if limit is None else wanted.limit(limit))
+        return [
+            {**row, "detail": json.loads(row["detail"]), "approvals": json.loads(row["approvals"])} for row in found
+        ]
+
+    def list_deployments(
+        self,
+        environment: str | None = None,
+        *,
+        state: str | None = None,
+        bundle: str | None = None,
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Deployments, newest first: of an environment, in a state, of a bundle."""
+        condition = sa.true() if environment is None else deployments.c.environment == environment
+        if bundle is not None:
+            condition = sa.and_(condition, deployments.c.bundle == bundle)
+        with self._reader.connect() as connection:
+            return self._deployments(connection, condition, state, limit)
+
+    def get_deployment(self, deployment: int) -> dict[str, Any]:
+        """A deployment's row.
+
+        Raises:
+            NotFound: there is none of that number.
+        """
+        with self._reader.connect() as connection:
+            found = self._deployments(connection, deployments.c.id == deployment)
+        if not found:
+            raise NotFound(f"There is no deployment {deployment}; `perron status --history` lists them.")
+        return found[0]
+
+    def add_approval(self, environment: str, version: Mapping[str, Any], who: str, reason: str | None) -> None:
+        """Records that somebody approves of a version's bundle in an environment."""
+        with self.transaction() as connection:
+            connection.execute(
+                approvals.insert().values(
+                    time=now(), environment=environment, model=version["model"], version=version["version"],
+                    bundle=version["bundle"], who=who, reason=reason,
+                )
+            )  # fmt: skip
+
+    def list_approvals(self, environment: str, bundle: str | None = None) -> list[dict[str, Any]]:
+        """Approvals in an environment, oldest first; of one bundle where it is named."""
+        wanted = sa.select(approvals).where(approvals.c.environment == environment).order_by(approvals.c.id)
+        with self._reader.connect() as connection:
+            return _rows(connection, wanted if bundle is None else wanted.where(approvals.c.bundle == bundle))
+
+    def runs_of_bundle(self, run: str) -> list[dict[str, Any]]:
+        """The runs that were done and gave, or found made, the bundle of a run: `id`, `code_commit`, `code_dirty`."""
+        key = self.step_key(run, "bundle")
+        if key is None:
+            return []
+        with self._reader.connect() as connection:
+            return _rows(
+                connection,
+                sa.select(runs.c.id, runs.c.code_commit, runs.c.code_dirty)
+                .join(steps, steps.c.run == runs.c.id)
+                .where(steps.c.name == "bundle", steps.c.key == key, runs.c.status == "done")
+                .order_by(runs.c.started.desc()),
+            )
 
     # -- tokens
 

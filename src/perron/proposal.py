@@ -14,6 +14,7 @@ The rules, over all rows (n), empty cells aside:
 """
 
 import keyword
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -27,11 +28,14 @@ import pyarrow.compute as pc
 from perron.check.table import FALSE, NULLS, TRUE, float_text, reads_as
 from perron.contract import Field, Kind, Role, Schema, check_schema
 from perron.errors import DataError, nearest
+from perron.metrics import Task
 from perron.source import Source
 
 __all__ = ["Proposal", "propose"]
 
 MOST_CODES, ROWS_PER_CODE = 12, 20
+MOST_CLASSES = 1000
+MOST_UNLABELLED = 0.04  # a system's max_bad_share is 0.05
 MOST_CATEGORIES, ROWS_PER_CATEGORY = 50, 5
 KEPT_VALUES = 100_000  # distinct values remembered per column; beyond it, counting stops
 WHOLE, NUMBER = r"^[+-]?\d{1,18}$", r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -43,11 +47,19 @@ ID_NAME = re.compile(r"(^|_)(id|uuid|guid|key|index|idx|rowid|row_id)$", re.IGNO
 
 @dataclass(frozen=True)
 class Proposal:
-    """A contract for a source, the number of its rows, and why a field is what it is (by name; plain choices have no entry)."""
+    """A contract for a source, the number of its rows, why a field is what it is (by name; plain choices have no entry), and
+    how many rows lack the target."""
 
     schema: Schema
     rows: int
     reasons: dict[str, str]
+    unlabelled: int = 0
+
+    @property
+    def max_bad_share(self) -> float | None:
+        """The share of rows in quarantine at which a run may stop: higher than usual where so many lack the target; else None."""
+        share = self.unlabelled / max(1, self.rows)
+        return None if share <= MOST_UNLABELLED else min(1.0, math.ceil(share * 120) / 100)
 
 
 class _Column:
@@ -142,11 +154,18 @@ def _as_text(name: str, column: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(pc.fill_null(text, ""))
 
 
-def propose(source: Source, name: str, target: str) -> Proposal:
+def propose(source: Source, name: str, target: str, task: Task | None = None) -> Proposal:
     """The contract that fits every row of the source, called `name`.
 
+    Args:
+        source: read to its end.
+        name: of the contract.
+        target: the column to predict.
+        task: what predicting it is: whole numbers may be classes or a quantity. None: what the rules above say.
+
     Raises:
-        DataError: no rows, no such target, a target that is empty or constant, or nothing to predict it from.
+        DataError: no rows, no such target, a target that is empty, constant or unfit for the task, or nothing to predict
+            it from.
         SourceError: the source can't be read.
     """
     if target not in source.names:
@@ -161,7 +180,7 @@ def propose(source: Source, name: str, target: str) -> Proposal:
     fields, reasons = [], {}
     names = _field_names(source.names)
     for column in columns:
-        field, reason = _target(column, names) if column.name == target else _field(column, names[column.name])
+        field, reason = _target(column, names, task) if column.name == target else _field(column, names[column.name])
         fields.append(field)
         if reason:
             reasons[field.name] = reason
@@ -170,7 +189,8 @@ def propose(source: Source, name: str, target: str) -> Proposal:
     if not schema.features:
         raise DataError(f"There is nothing to predict {target!r} from: every other column is an id, constant or empty.")
     check_schema(schema)
-    return Proposal(schema, rows, reasons)
+    unlabelled = next(column.nulls for column in columns if column.name == target)
+    return Proposal(schema, rows, reasons, unlabelled)
 
 
 def _field_names(columns: Iterable[str]) -> dict[str, str]:
@@ -202,17 +222,18 @@ def _is_name(text: str) -> bool:
     )
 
 
-def _target(column: _Column, names: dict[str, str]) -> tuple[Field, str | None]:
+def _target(column: _Column, names: dict[str, str], task: Task | None) -> tuple[Field, str | None]:
     name = names[column.name]
     if not column.given:
         raise DataError(f"The target {column.name!r} is empty in every row.")
     if column.distinct < 2:
         raise DataError(f"The target {column.name!r} has one value throughout; there is nothing to learn.")
     field, _ = _field(column, name, is_target=True)
+    field = _as_task(column, field, task)
     if field.kind in ("date", "datetime"):
         raise DataError(f"The target {column.name!r} is a {field.kind}; choose a number or a class.")
     if field.kind == "text":
-        if column.values is None or len(column.values) > 1000:
+        if column.values is None or len(column.values) > MOST_CLASSES:
             raise DataError(
                 f"The target {column.name!r} is text with {column.distinct} different values; choose a number or a class."
             )
@@ -221,6 +242,26 @@ def _target(column: _Column, names: dict[str, str]) -> tuple[Field, str | None]:
         raise DataError(f"The target {column.name!r} has one value throughout; there is nothing to learn.")
     reason = f"{column.nulls} rows without it will be quarantined" if column.nulls else None
     return replace(field, optional=False, roles=(Role.TARGET,)), reason
+
+
+def _as_task(column: _Column, field: Field, task: Task | None) -> Field:
+    """The target as the task needs it: whole numbers are classes or a quantity, as one asks."""
+    is_number = field.kind in ("float", "int")
+    if task == "classification" and is_number:
+        if column.values is None or not column.shapes["whole"] or len(column.values) > MOST_CLASSES:
+            raise DataError(
+                f"The target {column.name!r} is a number with {column.distinct:,} different values; a classification needs "
+                f"classes: text, true and false, or at most {MOST_CLASSES:,} different whole numbers."
+            )
+        return replace(field, kind="category", values=tuple(sorted({int(value) for value in column.values})), ge=None)
+    if task == "regression" and not is_number and field.kind not in ("date", "datetime"):
+        if not column.shapes["whole"] or column.has_leading_zero:
+            what = "text" if field.kind == "category" else field.kind
+            raise DataError(
+                f"The target {column.name!r} is {what}; a regression needs numbers: leave --task out, or choose another column."
+            )
+        return replace(field, kind="float", values=(), ge=0 if column.low >= 0 else None)
+    return field
 
 
 def _field(column: _Column, name: str, is_target: bool = False) -> tuple[Field, str | None]:

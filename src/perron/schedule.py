@@ -12,7 +12,7 @@ from pathlib import Path
 
 from perron.errors import DeclarationError, nearest
 
-__all__ = ["PERIODS", "crontab", "fill", "systemd"]
+__all__ = ["PERIODS", "crontab", "fill", "systemd", "unit_text", "unit_word"]
 
 # A period: what crontab and systemd call it, and which placeholders tell its outputs apart.
 FORMATS = {"month": "%Y-%m", "week": "%G-W%V", "date": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
@@ -62,20 +62,20 @@ def systemd(every: str, at: str, command: Sequence[str], folder: Path, sink: str
         DeclarationError: the period or time isn't one, or the sink has the same name in two periods.
     """
     hour, minute = _checked(every, at, sink)
-    words = " ".join(_unit_word(word) for word in command)
+    words = " ".join(unit_word(word) for word in command)
     return f"""# /etc/systemd/system/perron-predict.service
 [Unit]
-Description=Predictions of {_unit_text(folder.name)}
+Description=Predictions of {unit_text(folder.name)}
 
 [Service]
 Type=oneshot
-WorkingDirectory={_unit_text(str(folder))}
+WorkingDirectory={unit_text(str(folder))}
 ExecStart={words}
 Nice=10
 
 # /etc/systemd/system/perron-predict.timer
 [Unit]
-Description=Predictions of {_unit_text(folder.name)}, every {every}
+Description=Predictions of {unit_text(folder.name)}, every {every}
 
 [Timer]
 OnCalendar={PERIODS[every][1].format(hour=hour, minute=minute)}
@@ -102,13 +102,18 @@ def _checked(every: str, at: str, sink: str) -> tuple[int, int]:
     return int(time[1]), int(time[2])
 
 
-def _unit_text(text: str) -> str:
+def unit_text(text: str) -> str:
+    """A text of a systemd unit, without systemd's own specifiers.
+
+    Raises:
+        DeclarationError: it has a line end.
+    """
     if "\n" in text:
         raise DeclarationError("A systemd unit can't hold a line end; rename the folder.")
     return text.replace("%", "%%")
 
 
-def _unit_word(word: str) -> str:
+def unit_word(word: str) -> str:
     """A word of ExecStart: quoted, without systemd's own specifiers and variables."""
-    escaped = _unit_text(word).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    escaped = unit_text(word).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
     return f'"{escaped}"' if re.search(r"[^\w./:=+,@%{}-]", word) else escaped

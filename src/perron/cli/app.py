@@ -12,12 +12,15 @@ __all__ = ["VERBS", "command_line"]
 
 # Each is a module of this package, with a Typer `app` of its own or a function of the verb's name.
 VERBS = {
-    "Begin": ("demo", "init", "canvas"),
+    "Begin": ("demo", "init", "sync", "canvas"),
     "Data, training, pipeline": (
         "profile", "drift", "check", "data", "label", "run", "runs", "models", "promote", "package",
     ),
-    "API and serving": ("register", "serve", "deploy", "predict", "schedule", "token", "tune", "contract", "client"),
+    "API and serving": (
+        "register", "serve", "deploy", "status", "rollback", "predict", "schedule", "token", "tune", "contract", "client",
+    ),
     "Watch": ("monitor", "dashboard", "alerts", "ship"),
+    "CI": ("ci",),
     "Memory": ("trace", "forget", "log", "outcome"),
 }  # fmt: skip
 

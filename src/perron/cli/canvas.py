@@ -39,7 +39,13 @@ def new(
 
 
 @app.command()
-def check(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
+def check(
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Questions that nobody answered yet are counted, and don't fail.")
+    ] = False,
+    folder: shared.Folder = Path(),
+    as_json: shared.Json = False,
+) -> None:
     """Check canvas.toml: what can't be read, what is missing, what contradicts the system. Exit code 1 when there is any."""
     from perron.canvas import FILE, find_faults, parse_canvas, risk_class
 
@@ -54,7 +60,14 @@ def check(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
              "limits": canvas.limits if canvas else {}, "ai_act": risk and vars(risk)}
         )  # fmt: skip
     else:
+        open_ = sum(fault.kind == "missing" for fault in faults)
+        if allow_missing and open_:
+            print(
+                f"{open_} {'question is' if open_ == 1 else 'questions are'} open yet; `perron canvas check` lists them."
+            )
         for fault in faults:
+            if allow_missing and fault.kind == "missing":
+                continue
             words = (
                 f"missing: {fault.key}: {fault.message}"
                 if fault.kind == "missing"
@@ -66,7 +79,7 @@ def check(folder: shared.Folder = Path(), as_json: shared.Json = False) -> None:
             print(f"{FILE}: gates: {gates}. EU AI Act: {risk.name}, {'; '.join(risk.reasons)}.")
         if not faults:
             print("It is complete, and as the system is declared.")
-    if faults:
+    if any(fault.kind != "missing" or not allow_missing for fault in faults):
         raise typer.Exit(MISTAKE)
 
 

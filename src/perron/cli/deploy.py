@@ -1,18 +1,25 @@
-"""`perron deploy`: how a model's requests are parted among its versions."""
+"""`perron deploy`: versions brought to environments, and how a model's requests are parted among versions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perron.cli import shared
+from perron.cli import delivery, shared
 
 if TYPE_CHECKING:
     from perron.rollout import Rollout
 
 __all__ = ["ab", "app", "bandit", "canary", "history", "report", "shadow", "single"]
 
-app = typer.Typer(help="Part a model's requests among versions: canary, A/B, shadow, bandit.", no_args_is_help=True)
+app = typer.Typer(
+    help="Bring versions to environments, and part requests among versions: canary, A/B, shadow, bandit.",
+    no_args_is_help=True,
+)
+for command in (
+    delivery.local, delivery.environments, delivery.approve, delivery.stop, delivery.resume, delivery.supervise, delivery.unit,
+):  # fmt: skip
+    app.command()(command)
 
 Version = Annotated[str, typer.Argument(help="The other version: its number or an alias.")]
 Model = Annotated[str | None, typer.Option(help="The model, where there are several.")]

@@ -12,7 +12,7 @@ from perron.cli.monitor import watching
 from perron.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from perron.plan import Memory
+    from perron.plan import Memory, Plan
     from perron.project import Project
 
 __all__ = ["serve"]
@@ -20,7 +20,7 @@ __all__ = ["serve"]
 
 # What only a server of a project does; with --bundle it would be for nothing, so it is refused.
 OF_PROJECTS = (
-    "model", "monitor", "batch_queue", "batch_keep_days", "batch_place", "webhook_secret", "private_callbacks", "folder",
+    "model", "pinned", "monitor", "batch_queue", "batch_keep_days", "batch_place", "webhook_secret", "private_callbacks", "folder",
 )  # fmt: skip
 
 
@@ -104,6 +104,9 @@ def serve(
             "--drop-sent", help="Delete complete segments of the log once they were sent on: for disks that are small."
         ),
     ] = False,
+    pinned: Annotated[
+        bool, typer.Option("--pinned", help="Answer with that version alone, whatever `perron deploy` parts.")
+    ] = False,
     no_windows: Annotated[
         bool,
         typer.Option("--no-windows", help="Keep no live windows; `perron monitor --rebuild` makes them of the log."),
@@ -175,6 +178,7 @@ def serve(
     from perron.serve.app import Settings
     from perron.serve.batches import BatchSettings
     from perron.serve.http import Address, check_grpc, free_port
+    from perron.serve.inherited import Inherited
     from perron.serve.platforms import read_vertex
     from perron.serve.watch import set_up_logging
     from perron.serve.workers import serve as answer
@@ -192,7 +196,7 @@ def serve(
         project = shared.open_project(folder)
         log, live = project.predictions, project.folder / ".perron"
         is_guarded = bool(project.ledger.list_tokens())
-        open_memory = partial(shared.memory_of, folder, model, version, log_to)
+        open_memory = partial(shared.memory_of, folder, model, version, log_to, pinned)
         batches = BatchSettings(
             project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
             places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),
@@ -206,7 +210,10 @@ def serve(
     if grpc_port is not None:
         check_grpc()
         grpc_port = grpc_port or free_port(host)
-    address = Address(host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port)
+    given = Inherited.of(os.environ)
+    address = Address(
+        host, port or free_port(host), tls_cert, tls_key, tls_client_ca, grpc_port, given.listen_fd, given.drain_s
+    )
     address.check(is_guarded=is_guarded or tls_client_ca is not None or allow_anonymous)
     if bundle is not None and log_folder is None:
         shared.error_line(f"Predictions are logged in {log}, a new folder; --log-folder names one that stays.")
@@ -220,12 +227,16 @@ def serve(
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
         windows=live / "windows" if not no_windows and clock is None else None,
         minutes=live / "minutes" if clock is None else None, vertex=read_vertex(os.environ), drop_sent=drop_sent, batches=batches,
+        deployment=given.deployment,
     )  # fmt: skip
+
+    def announce(plan: "Plan") -> None:
+        print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True)
+        given.say_ready()
+
     with watching(monitor, project, model or ()):
-        answer(
-            settings, open_memory, address, workers=workers,
-            announce=lambda plan: print(shared.serving_words(plan, address.url, workers, address.grpc_url), flush=True),
-        )  # fmt: skip
+        answer(settings, open_memory, address, workers=workers, announce=announce)
+    given.leave()
 
 
 def _follow(clock: Path) -> None:

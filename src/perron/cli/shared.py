@@ -226,7 +226,11 @@ def whole_numbers(option: str, text: str, most: int) -> list[int]:
 
 
 def memory_of(
-    folder: Path, models: "Sequence[str] | None", reference: str, log_to: "Sequence[str] | None" = None
+    folder: Path,
+    models: "Sequence[str] | None",
+    reference: str,
+    log_to: "Sequence[str] | None" = None,
+    is_pinned: bool = False,
 ) -> "ProjectMemory":
     """What a server of the project follows and remembers in: the models named, or all, that of `system.py` first.
 
@@ -242,7 +246,7 @@ def memory_of(
         from perron.predictions.ship import Shipper
 
         shipper = Shipper(project.predictions, log_to)
-    return ProjectMemory(project, models_of(project.ledger, models or ()), reference, shipper)
+    return ProjectMemory(project, models_of(project.ledger, models or ()), reference, shipper, is_pinned)
 
 
 def alone_of(

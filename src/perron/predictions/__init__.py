@@ -243,6 +243,7 @@ class Recorded:
             "data": lineage.get("data"),
             "code": lineage.get("code"),
             "environment": lineage.get("environment"),
+            **({"deployment": self.header["deployment"]} if "deployment" in self.header else {}),
         }
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +71,7 @@ class Settings:
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `drop_sent`: whether a complete segment of the log is deleted once every place that the log goes on to has it.
     `vertex`: the routes that Vertex AI asks at; None where it doesn't.
+    `deployment`: `environment` and `id` of the deployment that it is of, for the log and the receipts; None: of none.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
 
@@ -94,6 +95,7 @@ class Settings:
     batches: BatchSettings | None = None
     vertex: Vertex | None = None
     drop_sent: bool = False
+    deployment: Mapping[str, Any] | None = None
 
 
 class BrokenContract(PerronError):
@@ -134,6 +136,7 @@ class Service:
             settings.windows,
             settings.cache_requests,
             max(1, len(os.sched_getaffinity(0)) // settings.workers),
+            settings.deployment,
         )
         self.registry.gauge("perron_model_info", "The versions that answer, by route.", self._info)
         self.registry.gauge(

@@ -9,6 +9,7 @@ import errno
 import gc
 import importlib.util
 import ipaddress
+import os
 import signal
 import socket
 import zlib
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from granian._granian import SocketHolder
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
@@ -25,14 +27,17 @@ from granian.server.embed import Server
 
 from perron.errors import LedgerError, MissingPackage, PerronError
 from perron.plan import Memory
+from perron.serve import inherited
 from perron.serve.app import PLAIN_ACCEPT, Service, Settings
 from perron.serve.oip import error_answer
 from perron.serve.problem import PROBLEM, Answer, Stream
+from perron.serve.readiness import demand_ready
 from perron.serve.watch import Watcher
 
 __all__ = ["Address", "check_grpc", "free_port", "serve"]
 
 JSON_HEADERS = [("content-type", "application/json")]
+CLOSE = ("connection", "close")
 DRAIN_S = 10.0
 BACKLOG = 4096  # connections that may wait to be accepted, and requests under way: what is bounded are rows
 SWEEP_S = 1.0
@@ -49,6 +54,7 @@ class _Http:
         self._service = service
         self._limit = service.settings.max_body_bytes
         self._under_way = 0
+        self._is_draining = False
         # Requests whose body is still coming, and since when. One sweep a second looks after all of them:
         # a timer for each would cost every request more than its checks do.
         self._reading: dict[asyncio.Task[Any], float] = {}
@@ -74,6 +80,10 @@ class _Http:
         finally:
             token = self._service.guard.name_of(scope.headers)
             watcher.end(watched, status, token)
+
+    def drain(self) -> None:
+        """From now on every answer ends its connection (RFC 9112, section 9.6), so that clients come anew, to another process."""
+        self._is_draining = True
 
     def stop_reading(self) -> None:
         """Gives bodies that are still coming a moment, then gives them up: a server that stops waits for no stalled client."""
@@ -239,7 +249,8 @@ def free_port(host: str = "127.0.0.1") -> int:
 class Address:
     """Where to listen, and with which certificate: `client_ca` asks clients for one of that authority (mutual TLS).
 
-    `grpc_port` None: nothing answers over gRPC.
+    `grpc_port` None: nothing answers over gRPC. `listen_fd` is a listening socket that this process was given, and
+    others may have, too: it is accepted from instead of one of this process's own.
     """
 
     host: str
@@ -248,6 +259,8 @@ class Address:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     grpc_port: int | None = None
+    listen_fd: int | None = None
+    drain_s: float = DRAIN_S
 
     @property
     def grpc_url(self) -> str | None:
@@ -275,7 +288,8 @@ class Address:
                 certificate can't be read.
         """
         self._check_tls()
-        self._check_port(self.port, "--port")
+        if self.listen_fd is None:
+            self._check_port(self.port, "--port")
         if self.grpc_port is not None:
             if self.grpc_port == self.port:
                 raise PerronError(f"HTTP and gRPC can't both have port {self.port}; choose another --grpc-port.")
@@ -360,6 +374,12 @@ async def _serve(settings: Settings, memory: Memory, address: Address, announce:
         loop.add_signal_handler(number, stop.set)
     service = Service(settings, memory)
     await service.start()
+    if address.listen_fd is not None:
+        try:
+            await demand_ready(service)  # before it accepts anything: another process answers until then
+        except PerronError:
+            await service.close()
+            raise
     grpc_server = None
     if address.grpc_url is not None:
         from perron.serve.grpc import Server as GrpcServer  # an extra, and not before a fork: it starts threads
@@ -369,18 +389,22 @@ async def _serve(settings: Settings, memory: Memory, address: Address, announce:
     gc.collect()
     gc.freeze()  # what serving keeps for ever is never looked at again: no pauses for it
     application = _Http(service)
-    server = Server(
+    server = _Server(
         application, address=address.host, port=address.port, interface=Interfaces.RSGI, log_enabled=False,
         websockets=False, http1_settings=HTTP1Settings(header_read_timeout=15_000), backlog=BACKLOG,
         backpressure=BACKLOG, ssl_cert=address.tls_cert, ssl_key=address.tls_key, ssl_ca=address.tls_client_ca,
         ssl_client_verify=address.tls_client_ca is not None,
     )  # fmt: skip
+    server.listen_fd = address.listen_fd
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     try:
-        await _until_listening(address.host, address.port, serving)
+        await _until_listening(address, server, serving)
         announce(service)
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if address.listen_fd is not None and not serving.done():
+            application.drain()
+            await inherited.drain(address.listen_fd, serving, address.drain_s)
         service.is_ready = False
         if serving.done():
             serving.result()
@@ -396,10 +420,30 @@ async def _serve(settings: Settings, memory: Memory, address: Address, announce:
         await service.close(drain_s=1.0)
 
 
-async def _until_listening(host: str, port: int, serving: "asyncio.Task[None]") -> None:
+class _Server(Server):
+    """granian's server within this event loop, on the listening socket that it is given where there is one."""
+
+    listen_fd: int | None = None
+
+    def _init_shared_socket(self) -> None:
+        if self.listen_fd is None:
+            super()._init_shared_socket()  # type: ignore[no-untyped-call]
+            return
+        self._ssp = None  # what would make a socket of its own
+        # It closes what it holds. granian's own types know neither the class's arguments nor the attributes.
+        holder: Any = SocketHolder(os.dup(self.listen_fd), False, BACKLOG)  # type: ignore[call-arg]
+        self.__dict__.update(_shd=holder, _sfd=holder.get_fd())
+
+
+async def _until_listening(address: Address, server: Server, serving: "asyncio.Task[None]") -> None:
     while not serving.done():
+        if address.listen_fd is not None:  # a connection would tell nothing: another process may take it
+            if server.wrks:
+                return
+            await asyncio.sleep(0.002)
+            continue
         try:
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(address.host, address.port)
         except OSError:
             await asyncio.sleep(0.002)
         else:

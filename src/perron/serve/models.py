@@ -69,6 +69,7 @@ class Endpoint:
         on_log_failure: OnLogFailure,
         in_background: bool = False,
         cache: Cache | None = None,
+        deployment: Mapping[str, Any] | None = None,
     ) -> None:
         self.cache = cache
         self.bundle, self.version, self.route, self.numbers = bundle, version, route, numbers
@@ -83,6 +84,7 @@ class Endpoint:
             "bundle": bundle.digest,
             "lineage": bundle.manifest["lineage"],
             **({"clock": "replay"} if replay_file() else {}),
+            **({"deployment": deployment} if deployment is not None else {}),
         }
         self._log = PredictionLog(log_folder, header)
         self.held = 0  # by answers that come in parts and aren't over
@@ -250,6 +252,7 @@ class Models:
         limits: `max_rows`, `sync`, `queue_rows`, for each endpoint.
         cache_requests: how many answered requests each endpoint remembers; 0: none.
         cores: that this process may count on.
+        deployment: what the log's head says of the deployment that this server is of; None: of none.
     """
 
     registry: Registry
@@ -262,6 +265,7 @@ class Models:
     windows: Path | None = None
     cache_requests: int = 0
     cores: int = 1
+    deployment: Mapping[str, Any] | None = None
     by_name: dict[str, Model] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     default: Model | None = None
@@ -393,6 +397,16 @@ class Models:
         if now is None or now.words != made.words:
             logger.info("%s", made.words)
 
+    def make_endpoint(self, bundle: Bundle, version: int, route: str) -> Endpoint:
+        """An endpoint beside the plan's, which keeps no live window; whoever asks for it closes it.
+
+        Raises:
+            LedgerError: the prediction log can't be written.
+        """
+        made = self._endpoint(bundle, version, route, in_background=False)
+        made.batcher.collector = None
+        return made
+
     def _endpoint(self, bundle: Bundle, version: int, route: str, in_background: bool) -> Endpoint:
         kind, cache = Endpoint, None
         if isinstance(bundle, GraphBundle):
@@ -406,6 +420,7 @@ class Models:
             log_folder=self.log_folder, mask=mask_of(bundle.schema, bundle.manifest, self.secret), max_rows=self.max_rows, sync=self.sync and not in_background,
             on_log_failure=self.on_log_failure,
             queue_rows=SHADOW_QUEUE_ROWS if in_background else self.queue_rows, in_background=in_background, cache=cache,
+            deployment=self.deployment,
         )  # fmt: skip
         made.batcher.lanes = self._lanes.get(bundle.digest)
         if self.windows is not None and not isinstance(bundle, GraphBundle):

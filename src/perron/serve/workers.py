@@ -71,6 +71,7 @@ class _Supervisor:
     def __init__(self, settings: Settings, open_memory: Callable[[], Memory], address: Address, workers: int) -> None:
         self._settings, self._open_memory = settings, open_memory
         self._address, self._workers = address, workers
+        self._drain_s = 0.0 if address.listen_fd is None else address.drain_s
         self._pids: dict[int, int] = {}  # process id → worker's number
         self._started: dict[int, float] = {}
         self._early = 0
@@ -94,7 +95,7 @@ class _Supervisor:
                 elif len(ready) == self._workers:
                     signal.sigtimedwait({signal.SIGCHLD}, 0.2)
                 if self._is_stopping:
-                    end = end or time.monotonic() + KILL_AFTER_S
+                    end = end or time.monotonic() + KILL_AFTER_S + self._drain_s
                     if time.monotonic() > end:
                         self._signal_all(signal.SIGKILL)
         finally:

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from perron.contract import Field, Role, format_number
+from perron.contract import Field, Role, Schema, format_number
 from perron.errors import PerronError
 from perron.proposal import Proposal
 from perron.source import Description, describe
@@ -13,6 +13,9 @@ from perron.source import Description, describe
 __all__ = ["class_name", "project_files", "system_file"]
 
 WIDTH = 100
+# What a contract's annotations name, and where each comes from.
+HOMES = {"Annotated": "typing", "Literal": "typing", "date": "datetime", "datetime": "datetime",
+         "float": "builtins", "int": "builtins", "bool": "builtins", "str": "builtins"}  # fmt: skip
 
 
 def project_files(name: str, proposal: Proposal, source: str | Description, version: str) -> dict[str, str]:
@@ -35,34 +38,59 @@ def project_files(name: str, proposal: Proposal, source: str | Description, vers
 def class_name(name: str) -> str:
     """The contract's class for a system: `house-prices` gives `HousePrices`."""
     made = "".join(part.capitalize() for part in re.split(r"[^a-z0-9]+", name) if part)
-    return made if made[:1].isalpha() and not keyword.iskeyword(made) else f"Rows{made}"
+    return made if made[:1].isalpha() and not keyword.iskeyword(made) and made not in HOMES else f"Rows{made}"
 
 
 def system_file(name: str, proposal: Proposal, source: str | Description) -> str:
     """The text of system.py, formatted."""
-    lines = [_field_line(field, proposal.reasons.get(field.name)) for field in proposal.schema.fields]
-    body = "\n".join(lines)
-    standard = []
-    typing = [word for word in ("Annotated", "Literal") if f"{word}[" in body]
-    kinds = {field.kind for field in proposal.schema.fields}
-    days = [kind for kind in ("date", "datetime") if kind in kinds]
-    if days:
-        standard.append(f"from datetime import {', '.join(days)}")
-    if typing:
-        standard.append(f"from typing import {', '.join(typing)}")
-    imports = "\n".join(standard) + "\n\n" if standard else ""
     schema = proposal.schema
+    names = _names(schema)
+    lines = [_field_line(field, proposal.reasons.get(field.name), names) for field in schema.fields]
+    body = "\n".join(lines)
     place, needs_code = _source_code(source)
-    system = _Group("pn.System(", (_literal(name), schema.name, place), ")")
+    share = proposal.max_bad_share
+    more = [] if share is None else [f"max_bad_share={share}"]
+    system = _Group("pn.System(", (_literal(name), schema.name, place, *more), ")")
     own = "from perron import source\n" if needs_code else ""
+    if names["pn"] != "pn":
+        own += f"\n{names['pn']} = pn  # a field has its name\n"
     return (
-        f'"""The system {name}: what is declared here, everything else is derived from."""\n\n'
-        f"{imports}import perron as pn\n{own}\n\n"
+        f'"""The system {name}: what is declared here, everything else is derived from.\n\n'
+        'Begun by `perron init`, and yours: `perron sync` leaves it alone.\n"""\n\n'
+        f"{_imports(schema, names)}import perron as pn\n{own}\n\n"
         f"class {schema.name}(pn.Contract):\n"
         f'    """A row of {_escape(str(source), chr(34) if chr(34) * 3 in str(source) else "")}."""\n\n'
         f"{body}\n\n\n"
         f"system = {_print(system, 0, len('system = '), 0)}\n"
     )
+
+
+def _names(schema: Schema) -> dict[str, str]:
+    """What each type and `pn` is called in the class: by another name where a field has its name, since within the class
+    that is the field for mypy and pylint (a column `date` of dates is no rarity)."""
+    taken = {field.name for field in schema.fields}
+    names = {}
+    for word in (*HOMES, "pn"):
+        name = word
+        while name in taken:
+            name = f"{name}_type" if name == word else f"{name}_"
+        names[word] = name
+    return names
+
+
+def _imports(schema: Schema, names: dict[str, str]) -> str:
+    """The imports of the annotations' names, as Ruff sorts them, with an empty line after them; nothing where there are none."""
+    used = {"str" if field.kind == "text" else field.kind for field in schema.fields} - {"category"}
+    annotations = [str(_annotation(field, {word: word for word in names})) for field in schema.fields]
+    used |= {word for word in ("Annotated", "Literal") if any(f"{word}[" in text for text in annotations)}
+    lines = []
+    for home in sorted(set(HOMES.values())):
+        words = sorted(word for word in used if HOMES[word] == home)
+        plain = [word for word in words if names[word] == word]
+        if plain and home != "builtins":
+            lines.append((plain[0], f"from {home} import {', '.join(plain)}"))
+        lines += [(word, f"from {home} import {word} as {names[word]}") for word in words if names[word] != word]
+    return "".join(f"{line}\n" for _, line in lines) + ("\n" if lines else "")
 
 
 @dataclass(frozen=True)
@@ -96,9 +124,9 @@ def _option(value: object) -> str:
     return f"[{', '.join(map(_literal, value))}]" if isinstance(value, tuple) else _literal(value)
 
 
-def _field_line(field: Field, reason: str | None) -> str:
+def _field_line(field: Field, reason: str | None, names: dict[str, str]) -> str:
     begin = f"    {field.name}: "
-    base, end = _annotation(field), " | None" if field.optional else ""
+    base, end = _annotation(field, names), " | None" if field.optional else ""
     line = f"{begin}{base}{end}"
     if reason and _width(line) + len(reason) + 4 <= WIDTH:
         return f"{line}  # {reason}"
@@ -126,19 +154,20 @@ def _print(item: str | _Group, indent: int, column: int, after: int) -> str:
     return item.opening + "".join(lines) + outer + item.closing
 
 
-def _annotation(field: Field) -> str | _Group:
-    base: str | _Group = "str" if field.kind == "text" else field.kind
+def _annotation(field: Field, names: dict[str, str]) -> str | _Group:
+    base: str | _Group = names["str" if field.kind == "text" else field.kind] if field.kind != "category" else ""
     if field.kind == "category":
-        base = _Group("Literal[", tuple(map(_literal, field.values)), "]")
+        base = _Group(f"{names['Literal']}[", tuple(map(_literal, field.values)), "]")
+    pn = names["pn"]
     notes: list[str | _Group] = [
-        f"pn.{code.capitalize()}({format_number(getattr(field, code))})"
+        f"{pn}.{code.capitalize()}({format_number(getattr(field, code))})"
         for code in ("ge", "gt", "le", "lt")
         if getattr(field, code) is not None
     ]
     if field.column != field.name:
-        notes.append(_Group("pn.Column(", (_literal(field.column),), ")"))
-    notes += [f"pn.{role.value.capitalize()}" for role in field.roles]
-    return _Group("Annotated[", (base, *notes), "]") if notes else base
+        notes.append(_Group(f"{pn}.Column(", (_literal(field.column),), ")"))
+    notes += [f"{pn}.{role.value.capitalize()}" for role in field.roles]
+    return _Group(f"{names['Annotated']}[", (base, *notes), "]") if notes else base
 
 
 def _literal(value: object) -> str:

@@ -1,0 +1,1 @@
+"""Adapters of `perron.delivery.Target`: what runs servers, one file each."""
