@@ -68,9 +68,15 @@ def main() -> None:
             ]  # fmt: skip
             return served("FastAPI + ONNX Runtime, first prediction", command, "/predict", port, GRAPH=str(graph))
 
-        def init() -> float:
+        def init(*options: str) -> float:
             shutil.rmtree(work / "new", ignore_errors=True)
-            return timed([str(PERRON), "init", "new", "--from", str(given.data.resolve()), "--target", TARGET], work)
+            words = ["init", "new", "--from", str(given.data.resolve()), "--target", TARGET, *options]
+            return timed([str(PERRON), *words], work)
+
+        def sync() -> float:
+            if not (work / "new" / ".perron-files.json").exists():
+                init()
+            return timed([str(PERRON), "sync", "--check"], work / "new")
 
         def cold() -> float:
             shutil.rmtree(work / "cold", ignore_errors=True)
@@ -80,7 +86,9 @@ def main() -> None:
         measured: dict[str, Callable[[], float]] = {
             "Python that does nothing": lambda: timed([sys.executable, "-c", "pass"]),
             "`perron --help`": lambda: timed([str(PERRON), "--help"]),
-            "`perron init`, 20,640 rows": init,
+            "`perron init --bare`, 20,640 rows": lambda: init("--bare"),
+            "`perron init`, 20,640 rows, a whole project": init,
+            "`perron sync --check`, 30 files": sync,
             "`perron run`, cold": cold,
             "`perron run`, cached": lambda: timed([str(PERRON), "run"], project),
             "`perron serve`, first prediction": perron_serve,
