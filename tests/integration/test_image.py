@@ -535,7 +535,7 @@ def test_what_is_in_the_way_stays(project: Path, base: Path) -> None:
     refused(project, ["--oci", "mine", "--base", base], "isn't an OCI layout")
     (project / "mine" / "model").mkdir()
     refused(project, ["--dockerfile", "mine"], "isn't a bundle")
-    refused(project, ["--tar", "mine", "--base", base], "can't be written")
+    refused(project, ["--oci", "image", "--tar", "mine", "--base", base], "is a folder; name a file")
     refused(project, ["--oci", "image", "--base", base, "--tag", "No Name"], "can't be called")
     refused(project, ["--oci", "image", "--base", base, "--extra", "dashboard"], "can't have the extra 'dashboard'")
     refused(

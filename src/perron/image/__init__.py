@@ -28,7 +28,17 @@ from perron.image.base import MACHINES, Base, check_fits, open_base
 from perron.image.closure import Package, libc_needed, libraries_needed, perron_files
 from perron.image.layers import Blobs, Entry, Layer, key_of, write_tar
 
-__all__ = ["PORT", "USER", "Image", "Part", "build_image", "entry_point", "write_archive", "write_layout"]
+__all__ = [
+    "PORT",
+    "USER",
+    "Image",
+    "Part",
+    "build_image",
+    "check_places",
+    "entry_point",
+    "write_archive",
+    "write_layout",
+]
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -283,14 +293,26 @@ def _contents(image: Image) -> dict[str, bytes | Path]:
     return files
 
 
+def check_places(layout: Path | None, archive: Path | None) -> None:
+    """Nothing, when an image may be written there: asked before it is made, so that of two places not one alone is written.
+
+    Raises:
+        PerronError: something else is in the way.
+    """
+    is_other = layout is not None and layout.exists() and not (layout / "oci-layout").is_file()
+    if layout is not None and is_other and (not layout.is_dir() or any(layout.iterdir())):
+        raise PerronError(f"{layout} exists and isn't an OCI layout; choose another folder or remove it.")
+    if archive is not None and archive.is_dir():
+        raise PerronError(f"{archive} is a folder; name a file, such as image.tar.")
+
+
 def write_layout(image: Image, folder: Path) -> None:
     """Writes the image as an OCI layout, in place of one that was there; the folder is whole or as it was.
 
     Raises:
         PerronError: the folder holds something else, or can't be written.
     """
-    if folder.exists() and not (folder / "oci-layout").is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PerronError(f"{folder} exists and isn't an OCI layout; choose another folder or remove it.")
+    check_places(folder, None)
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:

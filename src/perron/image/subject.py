@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from perron.bundle import load
 from perron.errors import DeclarationError, LedgerError, NotFound, PerronError
-from perron.image import Image, build_image, write_archive, write_layout
+from perron.image import Image, build_image, check_places, write_archive, write_layout
 from perron.image.closure import Package
 from perron.store import write_atomically
 
@@ -173,6 +173,7 @@ def packaged(
         NotFound, PerronError: as `build_image`, `write_layout` and `write_archive`.
     """
     name, tag = _name_and_tag(called, subject)
+    check_places(layout, archive)
     image = build_image(
         subject.bundle, version=subject.version, name=name, tag=tag, labels=subject.labels, base=base,
         packages=packages, cache=project.folder / ".perron" / "images", created=subject.created, file_time=subject.file_time,
