@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import sys
 import warnings
 from typing import Any
@@ -19,6 +20,9 @@ def main() -> None:
     # Before OpenMP is loaded: its threads spin while they wait, which on a busy machine made a training ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     warnings.showwarning = _warn  # type: ignore[assignment]
+    _take_secrets()
+    if sys.argv[1:2] == ["serve"] and sys.argv[2:] and sys.argv[-1] == "serve" and "--bundle" in sys.argv:
+        del sys.argv[-1]  # SageMaker runs every image as `docker run IMAGE serve`, after an entry point that says so
     gc.disable()  # until the imports are done (`shared.resume_collection`): it costs a cached run a tenth
     from perron.cli.app import command_line
 
@@ -36,6 +40,25 @@ def main() -> None:
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _fail(f"{reason} (this is a defect of Perron's; PERRON_DEBUG=1 shows where)", BROKEN)
+
+
+def _take_secrets() -> None:
+    """Sets the variables that the folder PERRON_SECRETS has files of, by their names; those that are set stay.
+
+    So secrets of compose (`/run/secrets`) and volumes of Kubernetes come to what reads its environment alone.
+    """
+    folder = os.environ.get("PERRON_SECRETS")
+    if not folder:
+        return
+    try:
+        for file in os.scandir(folder):
+            if file.is_file() and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", file.name):
+                with open(file.path, encoding="utf-8") as opened:
+                    os.environ.setdefault(file.name, opened.read().rstrip("\r\n"))
+    except OSError as error:
+        _fail(f"PERRON_SECRETS: can't read {error.filename or folder}: {error.strerror}.", MISTAKE)
+    except ValueError as error:  # not UTF-8, or with a zero byte
+        _fail(f"PERRON_SECRETS: a file of {folder} isn't text: {error}.", MISTAKE)
 
 
 _show = warnings.showwarning

@@ -18,8 +18,19 @@ __all__ = ["serve"]
 
 def serve(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "champion",
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 for any free one.", min=0, max=65535)] = 8000,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on.", envvar="PERRON_HOST", show_envvar=False)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            help="The port; 0 for any free one. Else PERRON_PORT says it, AIP_HTTP_PORT, SAGEMAKER_BIND_TO_PORT or PORT.",
+            min=0,
+            max=65535,
+            envvar=["PERRON_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT"],
+            show_envvar=False,
+        ),
+    ] = 8000,
     grpc_port: Annotated[
         int | None,
         typer.Option(help="A port for gRPC besides (Open Inference Protocol); 0 for any free one.", min=0, max=65535),
@@ -51,7 +62,10 @@ def serve(
     log_to: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where the log goes on to: stdout:, s3://…, file:///…, postgresql+psycopg://…", metavar="URL"
+            help="Where the log goes on to: stdout:, s3://…, file:///…, postgresql+psycopg://…",
+            envvar="PERRON_LOG_TO",
+            show_envvar=False,
+            metavar="URL",
         ),
     ] = None,
     pinned: Annotated[
@@ -112,6 +126,7 @@ def serve(
     from perron.serve.batches import BatchSettings
     from perron.serve.http import Address, check_grpc, free_port
     from perron.serve.inherited import Inherited
+    from perron.serve.platforms import read_vertex
     from perron.serve.watch import set_up_logging
     from perron.serve.workers import serve as answer
 
@@ -136,6 +151,7 @@ def serve(
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
         windows=project.folder / ".perron" / "windows" if not no_windows and clock is None else None,
+        vertex=read_vertex(os.environ),
         batches=BatchSettings(
             project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
             places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),

@@ -28,6 +28,7 @@ from perron.serve.guard import Cors, Guard
 from perron.serve.metrics import Histogram, Registry
 from perron.serve.models import Endpoint, Model, Models
 from perron.serve.negotiation import choose, has_already
+from perron.serve.platforms import Vertex
 from perron.serve.problem import Answer, Stream, problem
 from perron.serve.routes import Headers, Request, Route, Routes, Scope, takes
 from perron.serve.watch import Watcher
@@ -63,6 +64,7 @@ class Settings:
     `windows`: the folder of the live windows that monitoring reads; None keeps none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `deployment`: `environment` and `id` of the deployment that it is of, for the log and the receipts; None: of none.
+    `vertex`: the routes that Vertex AI asks at; None where it doesn't.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
 
@@ -84,6 +86,7 @@ class Settings:
     workers: int = 1
     batches: BatchSettings | None = None
     deployment: Mapping[str, Any] | None = None
+    vertex: Vertex | None = None
 
 
 class BrokenContract(PerronError):
@@ -145,10 +148,13 @@ class Service:
         self._tender = ThreadPoolExecutor(1, "perron-tend")
 
     def _all_routes(self) -> list[Route]:
-        from perron.serve import batches, mlflow, oip, rest  # not at the top: they need what is here
+        from perron.serve import batches, mlflow, oip, platforms, rest  # not at the top: they need what is here
 
         own = batches.routes(self.batches) if self.batches is not None else ()
-        return [*rest.routes(self), *oip.routes(self), *mlflow.routes(self), *own]
+        made = [*rest.routes(self), *oip.routes(self), *mlflow.routes(self), *own]
+        if self.settings.vertex is not None:
+            made += platforms.vertex_routes(self, self.settings.vertex, {route.path for route in made})
+        return made
 
     def _drifts(self, which: int) -> list[tuple[dict[str, str], float]]:
         """By column of the default arm of each model: the distance, or the severity."""

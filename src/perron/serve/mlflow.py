@@ -1,11 +1,13 @@
 """MLflow's scoring protocol in and out, so that what asks `mlflow models serve` can ask Perron instead.
 
-POST /invocations   dataframe_split, dataframe_records, instances or inputs as JSON; or CSV with a header
+POST /invocations   dataframe_split, dataframe_records, instances or inputs as JSON; or CSV with a header, or without one
+                    where the type says so (`text/csv; header=absent`, RFC 7111): the contract's fields in their order
 GET  /ping, /health whether predictions are answered
 GET  /version       Perron's
 
 A request becomes rows of the contract and takes the way of all predictions: checked, routed, logged.
-The answer is MLflow's `{"predictions": […]}`, with the ids of the receipts beside it. Where MLflow drops
+The answer is MLflow's `{"predictions": […]}`, with the ids of the receipts beside it; or, where Accept wants text/csv, a
+value a line. Amazon SageMaker asks the same paths in the same way (`perron.serve.platforms`). Where MLflow drops
 a column that the model doesn't know, or reads text as a number, the contract refuses by name.
 """
 
@@ -37,7 +39,7 @@ TRUTH = {**dict.fromkeys(("true", "t", "yes", "y", "1"), True), **dict.fromkeys(
 def routes(service: "Service") -> list[Route]:
     """The routes of MLflow's scoring server."""
     return [
-        Route("POST", "/invocations", partial(_invoke, service), "predict", ("application/json", "text/csv"), gives=("application/json",)),
+        Route("POST", "/invocations", partial(_invoke, service), "predict", ("application/json", "text/csv"), gives=("application/json", "text/csv")),
         Route("GET", "/ping", partial(_ping, service), None),
         Route("GET", "/health", partial(_ping, service), None),
         Route("GET", "/version", _version, None),
@@ -47,9 +49,12 @@ def routes(service: "Service") -> list[Route]:
 async def _invoke(service: "Service", request: Request) -> Answer:
     model = service.models.get()
     schema = model.default.bundle.schema
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    kind, _, rest = request.headers.get("content-type", "application/json").lower().partition(";")
     try:
-        rows = rows_of_csv(schema, request.body) if kind == "text/csv" else rows_of_json(schema, request.body)
+        if kind.strip() == "text/csv":
+            rows = rows_of_csv(schema, request.body, has_header=_has_header(rest))
+        else:
+            rows = rows_of_json(schema, request.body)
     except DataError as error:
         service.registry.refused("malformed")
         return _refused(400, str(error))
@@ -59,6 +64,8 @@ async def _invoke(service: "Service", request: Request) -> Answer:
         status = 400 if answer.status == 422 else answer.status  # MLflow's for whatever the model can't take
         more = {key: value for key, value in given.items() if key in ("count", "errors")}
         return _refused(status, given["detail"], answer.headers, **more)
+    if request.wanted == "text/csv":
+        return Answer(200, _csv(given["predictions"]), "text/csv; charset=utf-8; header=absent")
     return json_answer(
         {
             "predictions": [one["value"] for one in given["predictions"]],
@@ -69,6 +76,18 @@ async def _invoke(service: "Service", request: Request) -> Answer:
             },
         }
     )
+
+
+def _has_header(parameters: str) -> bool:
+    """By the parameter `header` of text/csv; with one where it isn't said."""
+    return not any(part.strip().replace('"', "") == "header=absent" for part in parameters.split(";"))
+
+
+def _csv(predictions: list[dict[str, Any]]) -> bytes:
+    """Their values, one a line."""
+    made = io.StringIO(newline="")
+    csv.writer(made, lineterminator="\n").writerows([one["value"]] for one in predictions)
+    return made.getvalue().encode()
 
 
 def _refused(status: int, detail: str, headers: tuple[tuple[str, str], ...] = (), **more: Any) -> Answer:
@@ -100,9 +119,9 @@ def rows_of_json(schema: Schema, body: bytes) -> list[Any]:
         raise DataError(f"The body isn't JSON: {error}.") from error
     if not isinstance(given, dict):
         raise DataError(f"The body must be a JSON object with one of the keys {', '.join(FORMATS)}.")
-    parameters = given.pop("params", None)
-    if parameters:
-        raise DataError("This model takes no params; leave them out.")
+    for name in ("params", "parameters"):  # MLflow's word, and Vertex AI's
+        if given.pop(name, None):
+            raise DataError(f"This model takes no {name}; leave them out.")
     for key in given:
         if key not in FORMATS:
             raise DataError(f"{key[:40]!r} is none of MLflow's formats; {nearest(key[:40], FORMATS)}")
@@ -154,11 +173,14 @@ def _renaming(schema: Schema) -> dict[str, str]:
     return {field.column: field.name for field in schema.request if field.column != field.name}
 
 
-def rows_of_csv(schema: Schema, body: bytes) -> list[dict[str, Any]]:
-    """The rows of a CSV body with a header, each cell read by its field's kind; what can't be read stays text.
+def rows_of_csv(schema: Schema, body: bytes, *, has_header: bool = True) -> list[dict[str, Any]]:
+    """The rows of a CSV body, each cell read by its field's kind; what can't be read stays text.
+
+    Without a header, the columns are the fields that a request must have, in the contract's order; or, where there are as
+    many cells, all that it may have.
 
     Raises:
-        DataError: it isn't CSV in UTF-8 with a header, or a row has another number of cells.
+        DataError: it isn't CSV in UTF-8, there is no row, or a row has another number of cells.
     """
     try:
         lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
@@ -166,18 +188,25 @@ def rows_of_csv(schema: Schema, body: bytes) -> list[dict[str, Any]]:
         raise DataError(f"The body isn't UTF-8: byte {error.start} can't be read.") from error
     except csv.Error as error:
         raise DataError(f"The body isn't CSV: {error}.") from error
-    rows = [line for line in lines[1:] if line]
+    names: list[str] = []
+    if has_header and lines:
+        renamed = _renaming(schema)
+        names = [renamed.get(name, name) for name in lines.pop(0)]
+    rows = [line for line in lines if line]
     if not rows:
-        raise DataError("The CSV needs a header and at least one row.")
-    renamed = _renaming(schema)
-    names = [renamed.get(name, name) for name in lines[0]]
+        raise DataError(f"The CSV needs {'a header and ' if has_header else ''}at least one row.")
+    if not has_header:
+        every = [field.name for field in schema.request]
+        names = every if len(rows[0]) == len(every) else [field.name for field in schema.request if field.is_asked]
     if len(set(names)) != len(names):
         raise DataError("The CSV names a column twice.")
     fields = {field.name: field for field in schema.request}
     readers = [_reader(fields.get(name)) for name in names]
     for place, row in enumerate(rows):
         if len(row) != len(names):
-            raise DataError(f"Row {place} of the CSV has {len(row)} cells, and its header {len(names)}.")
+            raise DataError(
+                f"Row {place} of the CSV has {len(row)} cells, and {'its header' if has_header else 'the contract'} {len(names)}."
+            )
     return [_read_row(names, readers, row) for row in rows]
 
 

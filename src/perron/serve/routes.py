@@ -103,5 +103,5 @@ def takes(route: Route, content_type: str) -> bool:
     kind, _, rest = content_type.lower().partition(";")
     kind = kind.strip()
     if kind in ("application/json", "text/csv") and kind in route.takes:
-        return rest.partition("charset=")[2].strip(' "') in ("", "utf-8", "utf8")
+        return rest.partition("charset=")[2].partition(";")[0].strip(' "') in ("", "utf-8", "utf8")
     return kind in route.takes or "*/*" in route.takes

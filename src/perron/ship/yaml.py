@@ -13,7 +13,7 @@ WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # of YAML
 
 def to_yaml(value: Mapping[str, Any] | Sequence[Any], *, head: str = "") -> str:
     """The YAML of dicts, lists, texts, numbers, truth values and None; `head` becomes a comment before it."""
-    comment = "".join(f"# {line}\n" for line in head.splitlines())
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in head.splitlines())
     return comment + "\n".join(_lines(value)) + "\n"
 
 
