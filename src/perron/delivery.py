@@ -311,7 +311,9 @@ def _version(project: Project, model: str, reference: str) -> dict[str, Any]:
         newest = project.ledger.list_runs(1)
         if newest and newest[0]["status"] == "refused":
             rows = project.ledger.step_outputs("gates")
-            verdicts = next((row["output"]["gates"] for row in rows if row["run"] == newest[0]["id"]), [])
+            verdicts: list[dict[str, Any]] = next(
+                (row["output"]["gates"] for row in rows if row["run"] == newest[0]["id"]), []
+            )
             failed = ", ".join(f"{v['name']} ({v['value']})" for v in verdicts if not v["passed"])
             raise NotFound(
                 f"{error} The newest run, {newest[0]['id']}, was refused by a gate, and what a gate refuses has no "

@@ -20,6 +20,7 @@ TOOL = """#!/bin/sh
 here=$(dirname "$0")
 echo "$(basename "$0") $*" >> "$here/calls"
 if [ -s "$here/fails" ] && grep -qF "$*" "$here/fails"; then echo "the cluster said no" >&2; exit 7; fi
+if [ "$1" = get ] && [ -f "$here/answer" ]; then cat "$here/answer"; fi
 """
 
 
@@ -135,12 +136,24 @@ def test_kubernetes_is_rolled_out_and_waited_for(project: Path, tools: Path) -> 
         "kubectl apply -k overlays/prd",
         "kubectl rollout status deployment/things --namespace things-prd --timeout 1s",
     ]
+    path = f"{tools}:{os.environ['PATH']}"
+    bundle = perron_json("status", "--history", cwd=project)[0]["bundle"]
+    for is_available, code in (("True", 0), ("False", 1)):
+        notes = {"perron/version": "1", "perron/bundle": f"sha256:{bundle}"}
+        conditions = [{"type": "Available", "status": is_available}]
+        told = {"spec": {"template": {"metadata": {"annotations": notes}}}, "status": {"conditions": conditions}}
+        (tools / "answer").write_text(json.dumps(told))
+        assert perron("status", "--env", "prd", cwd=project, check=False, PATH=path).returncode == code
+    assert calls(tools)[-1] == "kubectl get deployment things --namespace things-prd --output json"
     (tools / "fails").write_text("rollout status")
     (tools / "kubectl").write_text(TOOL.replace('"$*" "$here/fails"', '"$1 $2" "$here/fails"'))
     refused = run(project, tools, "kubernetes", "2", "--apply", check=False)
     assert refused.returncode == 1 and "ended with 7: the cluster said no" in refused.stderr
     assert "can't be brought back, either" in refused.stderr  # the stand-in says no to that, too
-    status = perron("status", "--env", "prd", cwd=project, check=False)
+    (tools / "git").symlink_to(shutil.which("git") or "")
+    (tools / "kubectl").rename(tools / "kubectl.away")
+    status = perron("status", "--env", "prd", cwd=project, check=False, PATH=str(tools))
+    (tools / "kubectl.away").rename(tools / "kubectl")
     assert status.returncode == 1 and "give prd.url in environments.toml" in status.stdout
     (tools / "fails").write_text("")
     perron("deploy", "stop", "--env", "prd", cwd=project, PATH=f"{tools}:{os.environ['PATH']}")

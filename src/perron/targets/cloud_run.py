@@ -39,6 +39,11 @@ class CloudRun(FileTarget):
         jobs = [["gcloud", "run", "jobs", "delete", f"{spec.resource}-{one.name}", *where] for one in spec.schedules]
         return [["gcloud", "run", "services", "delete", spec.resource, *where], *jobs]
 
+    def observing(self, environment: Environment, name: str) -> list[str]:
+        place = place_of(environment)
+        where = ["--project", place.project, "--region", place.region]
+        return ["gcloud", "run", "services", "describe", f"{name}-{environment.name}", *where, "--format", "json"]
+
 
 def place_of(environment: Environment) -> CloudRunPlace:
     """Where in Google Cloud an environment is.

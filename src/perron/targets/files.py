@@ -26,7 +26,7 @@ from perron.ship.files import MANIFEST, FileStatus, write_files
 from perron.ship.service import Schedule, ServiceSpec
 from perron.store import write_atomically
 
-__all__ = ["Answered", "FileTarget", "ask_service", "spec_of"]
+__all__ = ["Answered", "FileTarget", "ask_service", "observed", "spec_of"]
 
 ASK_S, PAUSE_S = 5.0, 0.5
 TOOL_S = 900.0  # a cluster pulls images meanwhile
@@ -208,11 +208,21 @@ class FileTarget(ABC):
             return str(error)
         return None
 
+    def observing(self, environment: Environment, name: str) -> list[str] | None:
+        """What tells, as JSON, of the service in the cluster where nobody knows its address; None: nothing does."""
+        return None
+
     def actual(self, folder: Path, environment: Environment, declared: Deployment | None) -> Actual:
         if declared is None:
             return Actual("stopped")
-        url = declared["detail"].get("address") or environment.service.get("url")
+        url = environment.service.get("url") or declared["detail"].get("address")
         if url is None:
+            command = self.observing(environment, label_of(declared["model"]))
+            if command is not None and shutil.which(command[0]) is not None:
+                try:
+                    return observed(json.loads(run_tool(command, folder)))
+                except (DeploymentError, ValueError) as error:
+                    return Actual("unknown", words=str(error))
             return Actual(
                 "unknown", words=f"nobody knows where it answers; give {environment.name}.url in environments.toml"
             )
@@ -239,6 +249,20 @@ class FileTarget(ABC):
         for command in self.ending(order):
             run_tool(command, self.place(order))
         return True
+
+
+def observed(service: Mapping[str, Any]) -> Actual:
+    """What a Deployment of Kubernetes, or a service of Cloud Run, that was made of our files tells as JSON."""
+    notes = service["spec"]["template"]["metadata"].get("annotations", {})
+    told = service.get("status", {})
+    version, bundle = notes.get("perron/version"), notes.get("perron/bundle", "").removeprefix("sha256:")
+    is_ready = any(
+        one["type"] in ("Available", "Ready") and one["status"] == "True" for one in told.get("conditions", ())
+    )
+    number = int(version) if version is not None and version.isdigit() else None
+    words = "" if is_ready else "its conditions say that it isn't ready"
+    facts = {"replicas": told.get("readyReplicas"), "address": told.get("url")}
+    return Actual("serving" if is_ready else "unhealthy", number, bundle or None, words, facts)
 
 
 def run_tool(command: Sequence[str], folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Orders in; a Deployment on Kubernetes that rolled out out: by the cluster that `kubectl` is set to."""
 
 from perron.delivery import Order
+from perron.environments import Environment
 from perron.ship.kubernetes import kubernetes_files
 from perron.targets.files import FileTarget, spec_of
 
@@ -30,3 +31,6 @@ class Kubernetes(FileTarget):
 
     def ending(self, order: Order) -> list[list[str]]:
         return [["kubectl", "delete", "-k", f"overlays/{order.environment.name}", "--ignore-not-found"]]
+
+    def observing(self, environment: Environment, name: str) -> list[str]:
+        return ["kubectl", "get", "deployment", name, "--namespace", f"{name}-{environment.name}", "--output", "json"]
