@@ -336,6 +336,13 @@ def _carry_out(
     before: str = "replaced",
     detail: Mapping[str, Any] | None = None,
 ) -> Deployment:
+    live = _live(project, environment.name)
+    for key, value in (("target", target.name), ("model", row["model"])):
+        if live is not None and live[key] != value:
+            raise DeploymentError(
+                f"{environment.name} has the {key} {live[key]} now, and an environment has one at a time; `perron deploy "
+                f"stop --env {environment.name}` first, or declare another environment."
+            )
     path = project.ledger.bundle_path(row).resolve()
     order = Order(project.folder, environment, row["model"], row["version"], row["bundle"], path, image=image)
     target.prepare(order)

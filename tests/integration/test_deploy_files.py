@@ -194,6 +194,15 @@ def test_a_file_that_a_person_changed_is_not_applied(project: Path, tools: Path)
     assert calls(tools) == [] and (project / "deploy" / "prd" / "compose.yaml").read_text() == "mine"
 
 
+def test_an_environment_that_another_target_is_live_in_is_stopped_first(project: Path, tools: Path) -> None:
+    environment(project, "cloud-run", GOOGLE)
+    run(project, tools, "cloud-run", "1", "--apply")
+    environment(project, "kubernetes")
+    refused = run(project, tools, "kubernetes", "1", "--apply", check=False)
+    assert refused.returncode == 1 and "prd has the target cloud-run now" in refused.stderr
+    assert "perron deploy stop --env prd" in refused.stderr
+
+
 def test_an_environment_of_another_target_is_told(project: Path, tools: Path) -> None:
     environment(project, "compose")
     refused = run(project, tools, "kubernetes", "1", check=False)

@@ -500,13 +500,13 @@ def test_an_environment_that_demands_a_clean_commit_takes_committed_code_alone(p
         trained_before.returncode == 3
         and "trained with code that wasn't committed; `perron run` again" in trained_before.stderr
     )
-    perron("run", cwd=project)
+    made = perron_json("run", cwd=project)["model"]["version"]  # the same bundle, where its environment is the same
     (project / "note.txt").write_text("not committed")
-    dirty = deploy(project, 2, check=False)
+    dirty = deploy(project, made, check=False)
     assert dirty.returncode == 3 and "uncommitted changes (`git status` lists them)" in dirty.stderr
     (project / "note.txt").unlink()
-    deploy(project, 2)
-    assert history(project) == [(2, "live")]
+    deploy(project, made)
+    assert history(project) == [(made, "live")]
 
 
 def test_a_supervisor_that_does_not_answer_is_told_with_what_to_do(project: Path, port: int) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "environments",
     "kubernetes",
     "local",
+    "report",
     "resume",
     "stop",
     "supervise",

@@ -8,7 +8,7 @@ from perron.errors import DeploymentError
 from perron.ship.cloudrun import CloudRunPlace, cloud_run_files, gcloud_commands, known_jobs_command
 from perron.targets.files import FileTarget, run_tool, spec_of
 
-__all__ = ["CloudRun", "make_target"]
+__all__ = ["CloudRun", "make_target", "place_of"]
 
 
 def make_target() -> "CloudRun":

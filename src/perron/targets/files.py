@@ -26,7 +26,7 @@ from perron.ship.files import MANIFEST, FileStatus, write_files
 from perron.ship.service import Schedule, ServiceSpec
 from perron.store import write_atomically
 
-__all__ = ["Answered", "FileTarget", "ask_service", "observed", "spec_of"]
+__all__ = ["Answered", "FileTarget", "ask_service", "image_of", "label_of", "observed", "run_tool", "spec_of"]
 
 ASK_S, PAUSE_S = 5.0, 0.5
 TOOL_S = 900.0  # a cluster pulls images meanwhile

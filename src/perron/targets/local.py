@@ -22,7 +22,7 @@ from perron.process import Process
 from perron.schedule import unit_text, unit_word
 from perron.targets.supervisor import Home, Service, ask, open_socket, supervise, tail
 
-__all__ = ["Local", "home_of", "make_target", "systemd_unit"]
+__all__ = ["Local", "home_of", "make_target", "service_of", "systemd_unit"]
 
 SPARE_S = 30.0  # beyond the time that a version may take
 HEALTH_S = 2.0
