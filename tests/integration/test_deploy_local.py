@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from perron import predictions
-from perron.delivery import deliver, open_target
+from perron.delivery import deliver, open_target, standings
 from perron.environments import get_environment
 from perron.process import Process
 from perron.project import Project
@@ -80,19 +80,33 @@ def until(condition: Callable[[], Any], within_s: float = 30.0) -> Any:
     return found
 
 
-def deploy(folder: Path, version: int = 1, env: str = "dev", check: bool = True, **variables: str) -> Any:
-    return perron("deploy", "local", str(version), "--env", env, cwd=folder, check=check, **variables)
+@contextmanager
+def opened(folder: Path) -> Iterator[Project]:
+    project = Project.open(folder)
+    try:
+        yield project
+    finally:
+        project.ledger.close()
+
+
+def deploy(folder: Path, version: int = 1, env: str = "dev") -> Any:
+    """The deployment's row; what the command line does, without its start."""
+    with opened(folder) as project:
+        return deliver(project, "things", str(version), get_environment(folder, env), open_target("local"), who="ann")
+
+
+def try_to_deploy(folder: Path, version: int = 1, env: str = "dev", **variables: str) -> Any:
+    return perron("deploy", "local", str(version), "--env", env, cwd=folder, check=False, **variables)
 
 
 def status(folder: Path, env: str = "dev") -> Any:
-    done = perron("status", "--env", env, "--json", cwd=folder, check=False)
-    (found,) = json.loads(done.stdout)
-    assert done.returncode == (0 if found["as_declared"] else 1)
-    return found
+    with opened(folder) as project:
+        return standings(project, env)[0].to_json()
 
 
 def history(folder: Path) -> list[tuple[int, str]]:
-    return [(row["version"], row["state"]) for row in perron_json("status", "--history", cwd=folder)]
+    with opened(folder) as project:
+        return [(row["version"], row["state"]) for row in project.ledger.list_deployments()]
 
 
 def state(folder: Path, env: str = "dev") -> dict[str, Any]:
@@ -150,11 +164,10 @@ def load(port: int) -> Iterator[Counter[Any]]:
 
 def test_versions_swapped_under_load_fail_no_request(project: Path, port: int, is_long: bool) -> None:
     deploy(project, 1)
-    opened = Project.open(project)
     with load(port) as counts:
         for swap in range(100 if is_long else 20):
             wanted = 2 - swap % 2
-            deliver(opened, "things", str(wanted), get_environment(project, "dev"), open_target("local"), who="ann")
+            deploy(project, wanted)
             before = counts[200, wanted]
             until(lambda wanted=wanted, before=before: counts[200, wanted] > before)
     assert {status for status, _ in counts} == {200} and {version for _, version in counts} == {1, 2}
@@ -165,6 +178,7 @@ def test_versions_swapped_under_load_fail_no_request(project: Path, port: int, i
     assert rows[0] == (1, "live") and {state for _, state in rows[1:]} == {"replaced"}
 
 
+@pytest.mark.slow
 def test_several_workers_are_swapped_under_load(project: Path, port: int) -> None:
     declare(project, f"port = {port}\nworkers = 2")
     deploy(project, 1)
@@ -177,11 +191,12 @@ def test_several_workers_are_swapped_under_load(project: Path, port: int) -> Non
 
 
 def test_the_receipt_and_the_status_tell_of_the_deployment(project: Path, port: int) -> None:
-    deploy(project, 1, PERRON_USER="ann")
+    perron("deploy", "local", "1", "--env", "dev", cwd=project, PERRON_USER="ann")
     answered = ask(port).json()["predictions"][0]["id"]
     receipt = perron_json("trace", answered, cwd=project)
     assert receipt["deployment"] == {"environment": "dev", "id": 1}
     assert "deployment 1 in dev" in perron("trace", answered, cwd=project).stdout
+    assert perron("status", "--env", "dev", cwd=project).returncode == 0
     found = status(project)
     assert found["as_declared"] and found["declared"]["who"] == "ann"
     assert (found["actual"]["state"], found["actual"]["version"]) == ("serving", 1)
@@ -217,7 +232,7 @@ def test_a_version_that_is_not_ready_leaves_the_old_one_serving(project: Path, p
     deploy(project, 1)
     damage(project, 2)
     with load(port) as counts:
-        refused = deploy(project, 2, check=False)
+        refused = try_to_deploy(project, 2)
     assert set(counts) == {(200, 1)}
     assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1
     assert "Version 2 isn't ready: it ended" in refused.stderr and "model.onnx was changed" in refused.stderr
@@ -232,7 +247,7 @@ def test_a_version_that_is_not_ready_in_time_is_given_up(project: Path, port: in
     path = damage(project, 2)
     path.unlink()
     os.mkfifo(path)  # whoever opens it waits for ever
-    refused = deploy(project, 2, check=False)
+    refused = try_to_deploy(project, 2)
     assert refused.returncode == 1 and "it wasn't within 2 s" in refused.stderr
     found = status(project)
     assert (
@@ -243,7 +258,7 @@ def test_a_version_that_is_not_ready_in_time_is_given_up(project: Path, port: in
 
 def test_a_public_address_that_everybody_may_use_is_not_served(project: Path, port: int) -> None:
     declare(project, f'port = {port}\nhost = "0.0.0.0"')
-    refused = deploy(project, check=False)
+    refused = try_to_deploy(project)
     assert refused.returncode == 1 and "perron token create" in refused.stderr
     declare(project, f'port = {port}\nhost = "0.0.0.0"\nserve = ["--allow-anonymous"]')
     deploy(project)
@@ -266,6 +281,7 @@ def test_a_server_that_is_killed_is_started_again_and_its_queue_answered(project
     assert "ended by signal SIGKILL" in (home_of(project, "dev").logs / "supervisor.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_as_it_starts_is_given_up_and_may_be_replaced(project: Path, port: int) -> None:
     deploy(project, 1)
     damage(project, 1)
@@ -281,6 +297,7 @@ def test_a_server_that_dies_as_it_starts_is_given_up_and_may_be_replaced(project
     assert ask(port).json()["version"] == 2 and status(project)["as_declared"]
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_started_again(project: Path, port: int) -> None:
     declare(project, f"port = {port}\nhealth_s = 0.2")
     deploy(project, 1)
@@ -291,6 +308,7 @@ def test_a_server_that_hangs_is_started_again(project: Path, port: int) -> None:
     assert ask(port).status_code == 200 and not server.is_alive
 
 
+@pytest.mark.slow
 def test_a_server_that_takes_too_much_memory_is_replaced_by_a_fresh_one(project: Path, port: int) -> None:
     declare(project, f"port = {port}\nhealth_s = 0.5\nmemory_mb = 64")
     deploy(project, 1)
@@ -324,6 +342,8 @@ def test_after_the_machine_was_started_anew_the_status_says_what_to_do(project: 
     until(lambda: home_of(project, "dev").supervisor is None and not home_of(project, "dev").servers)
     found = status(project)
     assert found["actual"]["state"] == "stopped" and "perron deploy resume --env dev" in found["actual"]["words"]
+    shown = perron("status", "--env", "dev", cwd=project, check=False)
+    assert shown.returncode == 1 and "nothing runs" in shown.stdout
     perron("deploy", "resume", "--env", "dev", cwd=project)
     assert status(project)["as_declared"] and ask(port).status_code == 200
 
@@ -365,7 +385,7 @@ def test_a_port_in_use_is_told_and_nothing_is_begun(project: Path, port: int) ->
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         taken.listen(1)
-        refused = deploy(project, check=False)
+        refused = try_to_deploy(project)
     assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1
     assert f"Can't listen on 127.0.0.1:{port}: Address already in use" in refused.stderr
     assert "another port in environments.toml" in refused.stderr and history(project) == []
@@ -374,7 +394,7 @@ def test_a_port_in_use_is_told_and_nothing_is_begun(project: Path, port: int) ->
 def test_a_port_that_was_changed_asks_for_a_stop_first(project: Path, port: int) -> None:
     deploy(project, 1)
     declare(project, f"port = {free_port()}")
-    refused = deploy(project, 2, check=False)
+    refused = try_to_deploy(project, 2)
     assert refused.returncode == 1 and "perron deploy stop --env dev" in refused.stderr
     perron("deploy", "stop", "--env", "dev", cwd=project)
     deploy(project, 2)
@@ -390,7 +410,7 @@ def test_two_deployments_at_once_are_one_and_a_clear_line(project: Path, port: i
     words = [sys.executable, "-m", "perron", "deploy", "local", "2", "--env", "dev"]
     with subprocess.Popen(words, cwd=project, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         until(lambda: status(project)["under_way"] is not None)
-        refused = deploy(project, 1, check=False, PERRON_USER="ann")
+        refused = try_to_deploy(project, 1, PERRON_USER="ann")
         assert refused.returncode == 1 and "is deploying version 2 to dev since" in refused.stderr
         stopping = perron("deploy", "stop", "--env", "dev", cwd=project, check=False)
         assert stopping.returncode == 1 and "just now" in stopping.stderr
@@ -413,7 +433,7 @@ def test_a_version_that_fails_its_gates_is_refused_with_every_reason(project: Pa
         project, f"port = {port}\napprovals = 1", "[[dev.gates]]", 'metric = "accuracy"', "at_least = 0.9999",
         "[[dev.gates]]", 'metric = "rmse"', "at_most = 1",
     )  # fmt: skip
-    refused = deploy(project, check=False)
+    refused = try_to_deploy(project)
     assert refused.returncode == 3 and len(refused.stderr.splitlines()) == 1
     assert "the gate 'accuracy at least 0.9999' of dev isn't passed: accuracy is 0." in refused.stderr
     assert "rmse is missing" in refused.stderr and "it has 0 of 1 approvals by somebody else" in refused.stderr
@@ -429,7 +449,7 @@ def test_a_version_that_does_not_exist_tells_of_the_run_that_a_gate_refused(proj
     )
     system.write_text(gated)
     assert perron("run", cwd=project, check=False).returncode == 3
-    refused = deploy(project, 3, check=False)
+    refused = try_to_deploy(project, 3)
     assert refused.returncode == 1 and "was refused by a gate" in refused.stderr and "accuracy" in refused.stderr
 
 
@@ -440,7 +460,7 @@ def test_the_same_bundle_goes_on_from_one_environment_to_the_next(project: Path,
         f"port = {port}",
         f'[prd]\ntarget = "local"\nport = {other}\nafter = "dev"\napprovals = 1\napprovers = ["bob", "eve"]',
     )
-    early = deploy(project, 1, "prd", check=False)
+    early = try_to_deploy(project, 1, "prd")
     assert early.returncode == 3 and "hasn't been live in dev, which comes before prd" in early.stderr
     deploy(project, 1)
     assert "version 1 has 0 of 1 approvals" in perron("status", "--env", "prd", cwd=project).stdout
@@ -486,23 +506,24 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", "-C", folder, *identity, *words], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_an_environment_that_demands_a_clean_commit_takes_committed_code_alone(project: Path, port: int) -> None:
     declare(project, f"port = {port}\nclean_commit = true")
-    bare = deploy(project, check=False, GIT_CEILING_DIRECTORIES=str(project.parent))
+    bare = try_to_deploy(project, GIT_CEILING_DIRECTORIES=str(project.parent))
     assert (
         bare.returncode == 3 and "is in no git repository with a commit" in bare.stderr and "`git init`" in bare.stderr
     )
     git(project, "init")
     git(project, "add", ".")
     git(project, "commit", "-m", "all")
-    trained_before = deploy(project, 2, check=False)
+    trained_before = try_to_deploy(project, 2)
     assert (
         trained_before.returncode == 3
         and "trained with code that wasn't committed; `perron run` again" in trained_before.stderr
     )
     made = perron_json("run", cwd=project)["model"]["version"]  # the same bundle, where its environment is the same
     (project / "note.txt").write_text("not committed")
-    dirty = deploy(project, made, check=False)
+    dirty = try_to_deploy(project, made)
     assert dirty.returncode == 3 and "uncommitted changes (`git status` lists them)" in dirty.stderr
     (project / "note.txt").unlink()
     deploy(project, made)
@@ -516,6 +537,6 @@ def test_a_supervisor_that_does_not_answer_is_told_with_what_to_do(project: Path
     assert supervisor is not None
     with contextlib.suppress(FileNotFoundError):
         (home.folder / "control").unlink()
-    refused = deploy(project, 2, check=False)
+    refused = try_to_deploy(project, 2)
     assert refused.returncode == 1 and "The supervisor doesn't answer" in refused.stderr
     assert ask(port).json()["version"] == 1 and history(project)[0] == (2, "failed")

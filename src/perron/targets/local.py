@@ -152,9 +152,10 @@ def _start(home: Home, service: Service) -> None:
     told, report = os.pipe()
     try:
         with open(log, "ab") as output:
-            subprocess.Popen(
+            subprocess.run(
                 [sys.executable, "-m", "perron.targets.supervisor", str(home.folder.resolve()), service.host, str(service.port), str(report)],
-                cwd=service.project, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(report,), start_new_session=True,
+                cwd=service.project, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(report,),
+                start_new_session=True, check=False,
             )  # fmt: skip
     finally:
         os.close(report)

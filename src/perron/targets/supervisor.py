@@ -31,7 +31,7 @@ from perron.store import write_atomically
 __all__ = ["Home", "Service", "Supervisor", "ask", "open_socket", "supervise", "tail"]
 
 BACKLOG = 4096
-EARLY_S, MOST_EARLY = 5.0, 5  # a server that dies so soon after its start, so often in a row, can't be helped
+EARLY_S, MOST_EARLY = 5.0, 3  # a server that dies so soon after its start, so often in a row, can't be helped
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 MOST_FAILURES = 3  # of the health check, in a row
 KILL_AFTER_S = (
@@ -574,5 +574,7 @@ def supervise(home: Home, host: str, port: int, first: Service | None = None, re
 
 
 if __name__ == "__main__":
+    if os.fork():  # whoever started this waits for no child of its own
+        os._exit(0)
     folder, host, port, report = sys.argv[1:]
     sys.exit(supervise(Home(Path(folder)), host, int(port), report=int(report)))
