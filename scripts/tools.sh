@@ -7,6 +7,7 @@ command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+# kubectl (for its kustomize) and gcloud are no packages of Debian's: CI's runners have them, elsewhere those tests are skipped.
 # Compose files are read by the plugin where Docker has it, else by Debian's docker-compose.
 docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null 2>&1 || missing="$missing docker-compose"
 [ -n "$missing" ] || exit 0

@@ -168,6 +168,15 @@ def test_jobs_run_one_at_a_time_and_share_the_log_that_they_read(objects: Any) -
     assert next(volume for volume in dev if volume["name"] == "log")["emptyDir"]
 
 
+def test_a_log_that_ends_with_its_pod_is_deleted_once_it_was_sent_on(objects: Any) -> None:
+    assert (
+        "--drop-sent"
+        not in objects["prd"]["Deployment/house-prices"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    )
+    [text] = kserve_files(PRD).values()
+    assert "--drop-sent" in text  # KServe's Pods share no log
+
+
 def test_secrets_are_named_and_variables_are_not_expanded(objects: Any) -> None:
     container = objects["prd"]["Deployment/house-prices"]["spec"]["template"]["spec"]["containers"][0]
     given = {one["name"]: one for one in container["env"]}

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from perron.cli import _without_repetition
 from perron.demonstration import serving
 from perron.errors import PerronError
 from perron.serve.http import free_port
@@ -246,6 +247,24 @@ def test_a_bad_body_of_sagemaker_s_is_a_problem(sagemaker: str, body: Any, kind:
     answer = ask(sagemaker, body, "/invocations", **{"content-type": kind})
     assert answer.status_code == status, answer.text
     assert words in answer.text
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (
+            "perron serve 7 --bundle /srv/model --host 0.0.0.0 serve",
+            "perron serve 7 --bundle /srv/model --host 0.0.0.0",
+        ),
+        ("perron serve --bundle /srv/model", "perron serve --bundle /srv/model"),
+        ("perron serve --bundle serve", "perron serve --bundle serve"),
+        ("perron serve serve", "perron serve serve"),
+        ("perron models --bundle x serve", "perron models --bundle x serve"),
+        ("perron", "perron"),
+    ],
+)
+def test_the_word_that_sagemaker_runs_every_image_with_is_understood(words: str, kept: str) -> None:
+    assert _without_repetition(words.split()) == kept.split()
 
 
 # -- where to listen: the argument, then the environment, then the default

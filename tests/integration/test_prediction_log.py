@@ -17,7 +17,7 @@ from pyarrow import parquet
 from perron import predictions
 from perron.demonstration import serving
 from perron.monitor import Monitor
-from perron.predictions.ship import Shipper
+from perron.predictions.ship import Shipper, drop_sent
 from perron.predictions.upkeep import ask_to_rotate, compact
 from perron.project import Project
 from tests.conftest import perron, perron_json
@@ -258,6 +258,40 @@ def test_the_log_goes_on_to_a_folder_a_database_and_standard_output(project: Pat
         rows = connection.execute("SELECT id, model, version, value, input FROM perron_predictions").fetchall()
     assert sorted(row[0] for row in rows) == sorted([*ids, *last])
     assert {row[1:4] for row in rows} == {("visits", 1, "true")} and json.loads(rows[0][4])["score"] == 7.5
+
+
+def test_what_every_place_has_is_dropped_and_what_is_written_or_waits_stays(project: Path, tmp_path: Path) -> None:
+    log, first, second = project / ".perron" / "predictions", tmp_path / "first", tmp_path / "second"
+    with serving(project, "--log-to", f"file://{first}", "--drop-sent") as (address, _):
+        ids = ask(address, "p1", "p2")
+        until(lambda: first.exists() and any(first.rglob("*.jsonl")))
+        [path] = log.glob("*.jsonl")  # it is being written
+        ask_to_rotate(log)
+        until(lambda: not path.exists())
+        ids += ask(address, "p3")
+    sent = [json.loads(line)["id"] for file in first.rglob("*.jsonl") for line in file.read_text().splitlines()]
+    assert sorted(sent) == sorted(ids)
+    [rest] = log.glob("*.jsonl")
+    shipper = Shipper(log, [f"file://{second}"])
+    assert shipper.ship() and (log / ".ship").is_dir()
+    assert drop_sent(log) == 1 and not rest.exists()  # both have it
+    assert drop_sent(log) == 0
+
+
+def test_nothing_is_dropped_that_a_place_lacks(project: Path, tmp_path: Path) -> None:
+    log = project / ".perron" / "predictions"
+    with serving(project) as (address, _):
+        ask(address, "p1")
+    assert drop_sent(log) == 0  # it goes nowhere
+    Shipper(log, [f"file://{tmp_path / 'a'}"]).ship()
+    (log / ".ship" / "b.json").write_text('{"format": 1, "place": "b", "segments": {}}')
+    assert drop_sent(log) == 0  # b has nothing of it
+    (log / ".ship" / "b.json").write_text("{")
+    assert drop_sent(log) == 0
+    (log / ".ship" / "b.json").unlink()
+    assert drop_sent(log) == 1
+    refused = perron("serve", "--drop-sent", cwd=project, check=False)
+    assert refused.returncode == 1 and "there is no --log-to" in refused.stderr
 
 
 def test_what_is_sent_arrives_once_whatever_is_compacted_killed_or_unreachable(project: Path, tmp_path: Path) -> None:

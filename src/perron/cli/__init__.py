@@ -21,8 +21,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     warnings.showwarning = _warn  # type: ignore[assignment]
     _take_secrets()
-    if sys.argv[1:2] == ["serve"] and sys.argv[2:] and sys.argv[-1] == "serve" and "--bundle" in sys.argv:
-        del sys.argv[-1]  # SageMaker runs every image as `docker run IMAGE serve`, after an entry point that says so
+    sys.argv = _without_repetition(sys.argv)
     gc.disable()  # until the imports are done (`shared.resume_collection`): it costs a cached run a tenth
     from perron.cli.app import command_line
 
@@ -40,6 +39,14 @@ def main() -> None:
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _fail(f"{reason} (this is a defect of Perron's; PERRON_DEBUG=1 shows where)", BROKEN)
+
+
+def _without_repetition(words: list[str]) -> list[str]:
+    """The command line without a last `serve` after one that serves a bundle: SageMaker runs every image as `docker run IMAGE serve`."""
+    is_repeated = (
+        words[1:2] == ["serve"] and "--bundle" in words[2:-1] and words[-1] == "serve" and words[-2] != "--bundle"
+    )
+    return words[:-1] if is_repeated else words
 
 
 def _take_secrets() -> None:

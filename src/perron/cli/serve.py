@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perron.cli import shared
+from perron.errors import DeclarationError
 
 if TYPE_CHECKING:
     from perron.plan import Plan
@@ -71,6 +72,12 @@ def serve(
     pinned: Annotated[
         bool, typer.Option("--pinned", help="Answer with that version alone, whatever `perron deploy` parts.")
     ] = False,
+    drop_sent: Annotated[
+        bool,
+        typer.Option(
+            "--drop-sent", help="Delete complete segments of the log once they were sent on: for disks that are small."
+        ),
+    ] = False,
     no_windows: Annotated[
         bool,
         typer.Option("--no-windows", help="Keep no live windows; `perron monitor --rebuild` makes them of the log."),
@@ -132,6 +139,8 @@ def serve(
 
     shared.demand_known("log_format", log_format, ("text", "json"))
     shared.demand_known("log_level", log_level, ("debug", "info", "warning", "error"))
+    if drop_sent and not log_to:
+        raise DeclarationError("--drop-sent deletes what was sent on, and there is no --log-to; name a place.")
     shared.demand_known("on_log_failure", on_log_failure, ("refuse", "answer"))
     project = shared.open_project(folder)
     if grpc_port is not None:
@@ -151,7 +160,7 @@ def serve(
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
         windows=project.folder / ".perron" / "windows" if not no_windows and clock is None else None,
-        vertex=read_vertex(os.environ),
+        vertex=read_vertex(os.environ), drop_sent=drop_sent,
         batches=BatchSettings(
             project.folder / ".perron", project.folder, most_waiting=batch_queue, keep_s=batch_keep_days * 86_400,
             places=tuple(batch_place or ()), secret=shared.webhook_secret(webhook_secret),

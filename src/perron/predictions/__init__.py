@@ -27,6 +27,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ from typing import Any
 from perron.errors import LedgerError, MissingPackage, NotFound
 
 __all__ = [
-    "IdMaker", "PredictionLog", "ROTATE", "Recorded", "find", "iterate", "line", "make_ids", "new_segment_name", "read_segment", "segments",
+    "IdMaker", "PredictionLog", "ROTATE", "Recorded", "closed", "find", "iterate", "line", "make_ids", "new_segment_name", "read_segment", "segments",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -351,6 +352,27 @@ def segments(folder: Path) -> list[Path]:
     found = {path.stem: path for path in folder.glob("*.jsonl") if path.name[0] != "."}
     found |= {path.stem: path for path in folder.glob("*.parquet") if path.name[0] != "."}
     return [found[name] for name in sorted(found)]
+
+
+@contextmanager
+def closed(path: Path) -> Iterator[bool]:
+    """Whether nobody writes the segment; nobody can begin to while the context lasts."""
+    if path.suffix == ".parquet":
+        yield True
+        return
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(handle)
 
 
 def read_segment(path: Path, start: int = 0) -> Iterator[tuple[Recorded, int]]:

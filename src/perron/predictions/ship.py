@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from perron.errors import LedgerError, MissingPackage, PerronError
-from perron.predictions import Recorded, read_segment, segments
+from perron.predictions import Recorded, closed, read_segment, segments
 from perron.store import write_atomically
 
-__all__ = ["Place", "Shipper", "open_place"]
+__all__ = ["Place", "Shipper", "drop_sent", "open_place"]
 
 FOLDER = ".ship"
 CHUNK_ROWS = 5000
@@ -255,6 +255,33 @@ class Shipper:
         for handle in self._locks.values():
             os.close(handle)
         self._locks.clear()
+
+
+def drop_sent(folder: Path) -> int:
+    """How many complete segments were deleted, since every place that the log goes on to has all of them.
+
+    For disks that are small and end with their container. What a writer is at stays, and so does everything while no
+    place has anything.
+    """
+    came: list[dict[str, Any]] = []
+    for file in (folder / FOLDER).glob("*.json"):
+        try:
+            came.append(json.loads(file.read_bytes())["segments"])
+        except (OSError, ValueError, KeyError):
+            return 0
+    done = 0
+    for path in segments(folder) if came else ():
+        if path.suffix != ".jsonl":
+            continue
+        with closed(path) as is_closed:
+            if not is_closed:
+                continue
+            facts = path.stat()
+            ends = [places.get(path.stem, ("", -1, 0))[1:] for places in came]
+            if all(place >= facts.st_size and inode == facts.st_ino for place, inode in ends):
+                path.unlink()
+                done += 1
+    return done
 
 
 def _row(recorded: Recorded) -> dict[str, Any]:

@@ -4,19 +4,17 @@ What a server is writing is left to it: it is asked to begin new segments (a fil
 them), and does within a second. A segment is replaced whole or not at all.
 """
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from perron.errors import LedgerError
-from perron.predictions import ROTATE, read_segment, segments
+from perron.predictions import ROTATE, closed, read_segment, segments
 from perron.predictions.index import forget_index
 
 __all__ = ["Compacted", "Forgotten", "ask_to_rotate", "compact", "delete_before", "forget_rows"]
@@ -48,27 +46,6 @@ def ask_to_rotate(folder: Path) -> None:
     (folder / ROTATE).touch()
 
 
-@contextmanager
-def _closed(path: Path) -> Iterator[bool]:
-    """Whether nobody writes the segment; nobody can begin to while the context lasts."""
-    if path.suffix == ".parquet":
-        yield True
-        return
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(handle)
-
-
 def compact(folder: Path) -> Compacted:
     """Turns every complete segment of lines into Parquet; ids and receipts stay.
 
@@ -80,7 +57,7 @@ def compact(folder: Path) -> Compacted:
     for path in segments(folder):
         if path.suffix != ".jsonl":
             continue
-        with _closed(path) as is_closed:
+        with closed(path) as is_closed:
             if is_closed:
                 target = path.with_suffix(".parquet")
                 before += path.stat().st_size
@@ -180,7 +157,7 @@ def delete_before(folder: Path, age: timedelta) -> Forgotten:
     count = 0
     _finish(folder)
     for path in segments(folder):
-        with _closed(path) as is_closed:
+        with closed(path) as is_closed:
             if not is_closed:
                 continue
             ids, newest = [], ""
@@ -209,7 +186,7 @@ def forget_rows(folder: Path, belongs: Callable[[Any], bool]) -> Forgotten:
     end = time.monotonic() + ROTATE_WITHIN_S
     for path in segments(folder):
         while True:
-            with _closed(path) as is_closed:
+            with closed(path) as is_closed:
                 if is_closed:
                     found = [recorded.id for recorded, _ in read_segment(path) if belongs(recorded)]
                     if found:

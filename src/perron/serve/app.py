@@ -22,6 +22,7 @@ from perron.check.request import Rejection
 from perron.errors import BundleError, DataError, LedgerError, NotFound, PerronError
 from perron.plan import Memory, NotOffered, Plan, TokenPlan
 from perron.predictions import ROTATE
+from perron.predictions.ship import drop_sent
 from perron.serve.batches import Batches, BatchSettings
 from perron.serve.batching import NEVER, Busy, OnLogFailure, TooLate
 from perron.serve.guard import Cors, Guard
@@ -40,6 +41,7 @@ __all__ = [
 ALONE_ROWS = 64  # more take long enough for others to come: they go through the batcher
 FOLLOW_EVERY_S = 0.5
 LEAVE_EVERY_S = TEND_EVERY_S = 1.0
+LAST_SEND_S = 3.0  # for what was logged last to go on, before the process and perhaps its disk end
 FEWEST_REQUESTS = 30  # of an arm before its limits are looked at
 ROTATE_EVERY_S = 3600.0  # a segment holds an hour at most, so that what is older can be compacted or deleted
 UNLOGGED = ("x-perron-log", "failing: this answer may have no receipt")
@@ -64,6 +66,7 @@ class Settings:
     `windows`: the folder of the live windows that monitoring reads; None keeps none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
     `deployment`: `environment` and `id` of the deployment that it is of, for the log and the receipts; None: of none.
+    `drop_sent`: whether a complete segment of the log is deleted once every place that the log goes on to has it.
     `vertex`: the routes that Vertex AI asks at; None where it doesn't.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
     """
@@ -87,6 +90,7 @@ class Settings:
     batches: BatchSettings | None = None
     deployment: Mapping[str, Any] | None = None
     vertex: Vertex | None = None
+    drop_sent: bool = False
 
 
 class BrokenContract(PerronError):
@@ -257,6 +261,8 @@ class Service:
                 for collector in self.models.collectors:
                     await loop.run_in_executor(self._tender, collector.work, collector.take())
                 await loop.run_in_executor(self._tender, self.memory.tend)
+                if self.settings.drop_sent:
+                    await loop.run_in_executor(self._tender, drop_sent, self.settings.log_folder)
                 failed = ""
             except Exception as error:
                 if repr(error) != failed:
@@ -569,7 +575,9 @@ class Service:
         await self.models.drain(drain_s)
         self.models.close()
         with contextlib.suppress(Exception):  # what the last requests left is sent on, too
-            await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._tender, self.memory.tend), drain_s)
+            await asyncio.wait_for(
+                asyncio.get_running_loop().run_in_executor(self._tender, self.memory.tend), LAST_SEND_S
+            )
         self._tender.shutdown(wait=False, cancel_futures=True)
         if self.watcher is not None:
             await self.run(self.watcher.close)

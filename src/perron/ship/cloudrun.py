@@ -24,6 +24,7 @@ from perron.ship.service import (
     Schedule,
     ServiceSpec,
     dashboard_words,
+    least_memory_mb,
     serve_words,
 )
 from perron.ship.yaml import to_yaml
@@ -48,7 +49,7 @@ ACCOUNT = re.compile(
 )
 INGRESS = ("all", "internal", "internal-and-cloud-load-balancing")
 LONGEST_NAME = 49
-LOG_MB = 128  # of the memory; a full log refuses requests
+LOG_MB = 128  # of the memory, for each worker: a segment has 64 MB until it is sent on and deleted; a full log refuses requests
 # Cloud Run's sizes: cores, the least and the most MiB with them. Less than a core takes one request at a time.
 SIZES = {1: (128, 4096), 2: (128, 8192), 4: (2048, 16_384), 6: (4096, 24_576), 8: (4096, 32_768)}
 LEAST_MB = 512  # of the second generation
@@ -180,6 +181,15 @@ def _check(spec: ServiceSpec, place: CloudRunPlace) -> None:
             raise DeclarationError(
                 f"{name} is longer than Cloud Run's names, {LONGEST_NAME} characters; rename the service."
             )
+    if not spec.log_to:
+        raise DeclarationError(
+            "On Cloud Run the log is in a replica's memory, and ends with it; give log_to a place, such as stdout:."
+        )
+    least = least_memory_mb(spec.workers) + LOG_MB * spec.workers
+    if spec.memory_mb < least:
+        raise DeclarationError(
+            f"memory_mb is {spec.memory_mb}; {spec.workers} worker(s) and their log need {least} MiB on Cloud Run."
+        )
     if place.is_public and not spec.has_tokens:
         raise DeclarationError(
             "The service would be public, and ask nobody for a token; give a secret for PERRON_TOKENS, or leave Google to ask."
@@ -242,7 +252,7 @@ def _plain(text: str) -> str:
 
 
 def _service(spec: ServiceSpec, place: CloudRunPlace) -> dict[str, Any]:
-    words = serve_words(spec)
+    words = serve_words(spec, keeps_log=False)
     probe = {"httpGet": {"path": "/health/ready", "port": spec.port}}
     container = {
         "name": "server",
@@ -269,7 +279,7 @@ def _service(spec: ServiceSpec, place: CloudRunPlace) -> dict[str, Any]:
         "perron/version": str(spec.version),
         "perron/bundle": f"sha256:{spec.bundle}",
     }
-    volumes = [{"name": "log", "emptyDir": {"medium": "Memory", "sizeLimit": f"{LOG_MB}Mi"}}]
+    volumes = [{"name": "log", "emptyDir": {"medium": "Memory", "sizeLimit": f"{LOG_MB * spec.workers}Mi"}}]
     return _knative(
         spec, place, "server", spec.resource, container, annotations, volumes, spec.concurrency, spec.timeout_s
     )

@@ -3,15 +3,18 @@
     compose.yaml      the services; a profile starts more: monitoring, dashboard, postgres, storage, jobs
     .env.example      what may be set beside it
     prometheus/…, grafana/…    what the monitoring reads
+    project.Dockerfile         how the project's image is made, where one is named
 
 `course_files` is the other shape: preprocess, train, serve and web, which share the project's memory on one volume.
 Images of others are pinned by the tag of a version; a digest is known once they were pulled.
 """
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import perron
 from perron.errors import DeclarationError, nearest
 from perron.ship.grafana import grafana_files
 from perron.ship.prometheus import ServiceLimits, prometheus_files
@@ -25,6 +28,7 @@ from perron.ship.service import (
     USER,
     ServiceSpec,
     dashboard_words,
+    project_dockerfile,
     serve_words,
 )  # fmt: skip
 from perron.ship.yaml import to_yaml
@@ -105,6 +109,7 @@ def compose_files(spec: ServiceSpec, *, profiles: Sequence[str] = PROFILES) -> d
         "compose.yaml": to_yaml(document, head=head),
         ".env.example": _variables(profiles),
         ".gitignore": ".env\nsecrets/\n",
+        **(_build() if spec.project_image is not None else {}),
         **files,
     }
 
@@ -141,7 +146,12 @@ def course_files(spec: ServiceSpec) -> dict[str, str]:
         "volumes": {"state": {}},
         **_secrets_of(spec),
     }
-    return {"compose.yaml": to_yaml(document, head=HEAD), ".gitignore": ".env\nsecrets/\n"}
+    return {"compose.yaml": to_yaml(document, head=HEAD), ".gitignore": ".env\nsecrets/\n", **_build()}
+
+
+def _build() -> dict[str, str]:
+    """How the project's image is made: with this Python, and this Perron or a later one."""
+    return project_dockerfile(f"{sys.version_info.major}.{sys.version_info.minor}", perron.__version__)
 
 
 # ------------------------------------------------------------------ what is Perron's

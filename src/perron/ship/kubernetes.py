@@ -20,7 +20,7 @@ __all__ = ["kserve_files", "kubernetes_files"]
 HEAD = "Written by `perron deploy kubernetes`, which leaves it alone once you changed it."
 LEAVE_S = 5  # until every proxy has heard that a Pod goes, it is still asked
 CLIENT_LABEL = "perron-client"  # of namespaces whose Pods may ask
-TMP_MB, LOG_MB, STATE_GB = 64, 2048, 10
+TMP_MB, LOG_MB, STATE_GB = 64, 2048, 10  # a segment of the log has 64 MB, for each worker
 LOG_READERS = ("monitor", "log", "forget", "trace")  # verbs that need the servers' log
 PORTS = {"postgresql": 5432, "postgres": 5432, "mysql": 3306, "mariadb": 3306}  # others go over https
 
@@ -262,8 +262,8 @@ def _environment(spec: ServiceSpec) -> list[dict[str, Any]]:
     return [*plain, *secret]
 
 
-def _arguments(spec: ServiceSpec) -> list[str]:
-    return [_plain(word) for word in serve_words(spec)[len(PERRON) :]]
+def _arguments(spec: ServiceSpec, *, keeps_log: bool = False) -> list[str]:
+    return [_plain(word) for word in serve_words(spec, keeps_log=keeps_log)[len(PERRON) :]]
 
 
 def _plain(text: str) -> str:
@@ -414,7 +414,7 @@ def _shares_log(spec: ServiceSpec) -> bool:
 def _deployment_patch(spec: ServiceSpec) -> dict[str, Any]:
     container = {
         "name": "server",
-        "args": _arguments(spec),
+        "args": _arguments(spec, keeps_log=_shares_log(spec)),
         "env": _environment(spec),
         "resources": _resources(spec.cpu, spec.memory_mb),
     }

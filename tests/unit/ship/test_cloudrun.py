@@ -50,6 +50,11 @@ def test_the_server_scales_to_zero_and_is_probed_where_it_answers() -> None:
     assert {"name": "A", "value": "x $$(HOME)"} in container["env"]
 
 
+def test_the_log_is_sent_on_and_deleted_from_the_memory_that_it_takes() -> None:
+    [container] = parsed()["service.yaml"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-3:] == ["--drop-sent", "--log-to", "stdout:"]
+
+
 def test_every_schedule_is_a_job_and_the_dashboard_a_service_of_one_instance() -> None:
     made = parsed()
     assert set(made) == {"service.yaml", "dashboard.yaml", "job-pipeline.yaml", "job-batch.yaml"}
@@ -88,7 +93,9 @@ def test_a_public_service_asks_for_tokens_and_google_for_nothing() -> None:
         ({"cpu": 1.5}, "cpu is 1.5"),
         ({"cpu": 0.05}, "0.08 cores at least"),
         ({"cpu": 0.5}, "takes one request at a time; give cpu=1, or concurrency=1"),
-        ({"memory_mb": 256}, "memory_mb is 256; with 1 cores Cloud Run gives 512 to 4096 MiB"),
+        ({"log_to": ()}, "give log_to a place, such as stdout:"),
+        ({"workers": 2}, "2 worker(s) and their log need 640 MiB on Cloud Run"),
+        ({"memory_mb": 400}, "memory_mb is 400; with 1 cores Cloud Run gives 512 to 4096 MiB"),
         ({"memory_mb": 8192}, "memory_mb is 8192"),
         ({"cpu": 4, "memory_mb": 1024}, "gives 2048 to 16384 MiB"),
         ({"job_cpu": 5.0}, "job_cpu is 5"),

@@ -20,7 +20,7 @@ from perron.ship.service import (
     serve_words,
 )  # fmt: skip
 
-OF_BUNDLES = {"--bundle", "--log-folder"}
+OF_BUNDLES = {"--bundle", "--log-folder"}  # options of serving a bundle alone
 
 GOOD: dict[str, Any] = {
     "name": "house-prices", "model": "house-prices", "version": 7, "bundle": "ab" * 32,
