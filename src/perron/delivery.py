@@ -310,9 +310,14 @@ def _version(project: Project, model: str, reference: str) -> dict[str, Any]:
     except NotFound as error:
         newest = project.ledger.list_runs(1)
         if newest and newest[0]["status"] == "refused":
+            rows = project.ledger.step_outputs("gates")
+            verdicts: list[dict[str, Any]] = next(
+                (row["output"]["gates"] for row in rows if row["run"] == newest[0]["id"]), []
+            )
+            failed = ", ".join(f"{v['name']} ({v['value']})" for v in verdicts if not v["passed"])
             raise NotFound(
                 f"{error} The newest run, {newest[0]['id']}, was refused by a gate, and what a gate refuses has no "
-                f"version: {newest[0]['message']}"
+                f"version: {failed}."
             ) from error
         raise
 
@@ -331,6 +336,13 @@ def _carry_out(
     before: str = "replaced",
     detail: Mapping[str, Any] | None = None,
 ) -> Deployment:
+    live = _live(project, environment.name)
+    for key, value in (("target", target.name), ("model", row["model"])):
+        if live is not None and live[key] != value:
+            raise DeploymentError(
+                f"{environment.name} has the {key} {live[key]} now, and an environment has one at a time; `perron deploy "
+                f"stop --env {environment.name}` first, or declare another environment."
+            )
     path = project.ledger.bundle_path(row).resolve()
     order = Order(project.folder, environment, row["model"], row["version"], row["bundle"], path, image=image)
     target.prepare(order)

@@ -17,7 +17,7 @@ from perron.gates import Gate
 from perron.metrics import METRICS
 
 __all__ = [
-    "FILE", "KEYS", "TARGETS", "Environment", "Mistake", "environments_file", "get_environment", "parse_environments",
+    "FILE", "KEYS", "SERVICE", "TARGETS", "Environment", "Mistake", "environments_file", "get_environment", "parse_environments",
     "read_environments",
 ]  # fmt: skip
 
@@ -165,7 +165,7 @@ def _schedules(value: Any) -> str | None:
 
 
 # Each: the judge, what it means, and the targets that know it.
-LOCAL, ALL = frozenset({"local"}), frozenset(TARGETS)
+LOCAL, CLOUD_RUN, ALL = frozenset({"local"}), frozenset({"cloud-run"}), frozenset(TARGETS)
 KEYS: dict[str, tuple[Judge, str, frozenset[str]]] = {
     "target": (_target, "what runs it: " + ", ".join(TARGETS), ALL),
     "after": (_text, "the environment where the same bundle must have been live before", ALL),
@@ -194,12 +194,24 @@ KEYS: dict[str, tuple[Judge, str, frozenset[str]]] = {
     "secrets": (_names, "environment variables, and the platform's secrets that fill them", ELSEWHERE),
     "log_to": (_texts, "where predictions go on to", ELSEWHERE),
     "schedules": (_schedules, "what runs by the clock", ELSEWHERE),
+    "job_memory_mb": (_whole(64, 10**7), "the most memory of what runs by the clock", ELSEWHERE),
+    "job_cpu": (_cores, "cores of what runs by the clock", ELSEWHERE),
     "url": (_text, "where the service answers, to ask whether it is ready", ELSEWHERE),
+    "profiles": (_texts, "parts beside the server: monitoring, dashboard, postgres, storage", frozenset({"compose"})),
+    "project": (_text, "the project's id in Google Cloud", CLOUD_RUN),
+    "region": (_text, "such as europe-west4", CLOUD_RUN),
+    "service_account": (_text, "that containers act as", CLOUD_RUN),
+    "bucket": (_text, "in which jobs keep what they know", CLOUD_RUN),
+    "ingress": (_text, "from which networks requests come", CLOUD_RUN),
+    "is_public": (_answer, "whether everybody may ask", CLOUD_RUN),
+    "has_cpu_always": (_answer, "a core also between requests", CLOUD_RUN),
+    "server_url": (_text, "of the server, for the dashboard", CLOUD_RUN),
 }  # fmt: skip
 SERVICE = (
     "project_image", "grpc_port", "replicas_min", "replicas_max", "cpu", "concurrency", "timeout_s", "secrets", "log_to",
-    "schedules",
+    "schedules", "job_memory_mb", "job_cpu",
 )  # fmt: skip
+ELSE = ("image", "url", "profiles", *(key for key, (_, _, targets) in KEYS.items() if targets == CLOUD_RUN))
 GATE_KEYS, SCHEDULE_KEYS = ("metric", "at_most", "at_least"), ("name", "cron", "command")
 
 
@@ -389,5 +401,5 @@ def _construct(name: str, table: Mapping[str, Any]) -> Environment:
         for rule in ("at_most", "at_least")
         if rule in gate
     )
-    service = {key: table[key] for key in (*SERVICE, "image", "url") if key in table}
+    service = {key: table[key] for key in (*SERVICE, *ELSE) if key in table}
     return Environment(name, **simple, gates=gates, service=service, given=frozenset(table))  # type: ignore[arg-type]

@@ -24,11 +24,12 @@ FOLDERS = {
     "notify",
     "pages",
     "sinks",
+    "targets",
     "testing",
     "tune",
 }
 # Folder → folder; cli may import all. Pages show the card that derive makes; tests draw rows, ask servers and load them.
-ALLOWED = {("serve", "derive"), ("tune", "models"), ("tune", "serve"), ("pages", "derive")} | {
+ALLOWED = {("serve", "derive"), ("tune", "models"), ("tune", "serve"), ("pages", "derive"), ("targets", "ship")} | {
     ("testing", other) for other in ("derive", "serve", "tune")
 }
 # Modules that have no list yet, or not a whole one; strict, so that each goes from here when it has.

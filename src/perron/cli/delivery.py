@@ -12,8 +12,21 @@ if TYPE_CHECKING:
     from perron.delivery import Target
     from perron.environments import Environment
     from perron.project import Project
+    from perron.targets.files import FileTarget
 
-__all__ = ["approve", "environments", "local", "resume", "stop", "supervise", "unit"]
+__all__ = [
+    "approve",
+    "cloud_run",
+    "compose",
+    "environments",
+    "kubernetes",
+    "local",
+    "report",
+    "resume",
+    "stop",
+    "supervise",
+    "unit",
+]
 
 REFUSED = 3
 
@@ -97,6 +110,114 @@ def local(
     from perron.delivery import open_target
 
     _deliver(open_target("local"), version, env, model, reason, folder, as_json)
+
+
+Image = Annotated[
+    str | None,
+    typer.Option(help="The image that holds the version. [default: the environment's image, with the version as tag]"),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The folder of the files. [default: deploy/ENV]", metavar="FOLDER"),
+]
+Apply = Annotated[bool, typer.Option("--apply", help="Run the tool on the files, too, and wait until it is ready.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over files that a person changed, too.")]
+
+
+def _ship(
+    target: "FileTarget",
+    version: str | None,
+    env: str,
+    image: str | None,
+    is_applied: bool,
+    model: str | None,
+    reason: str | None,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Writes a target's files, and has them brought about where that is asked for."""
+    import shlex
+
+    from perron.delivery import Order, demand_target
+    from perron.targets.files import image_of
+
+    project, environment = _opened(env, folder)
+    name, reference = _wanted(project, environment, model, version)
+    row = project.ledger.get_version(name, reference)
+    path = project.ledger.bundle_path(row)
+    order = Order(project.folder, environment, name, row["version"], row["bundle"], path, image=image)
+    if is_applied:
+        _deliver(target, reference, env, name, reason, folder, as_json, image_of(order))
+        return
+    demand_target(environment, target)
+    statuses = target.write(order)
+    if as_json:
+        shared.print_json({"files": statuses, "commands": target.commands(order)})
+        return
+    words = {"changed": "changed by hand, left alone (--force writes it)"}
+    for file, status in statuses.items():
+        print(f"{target.place(order) / file}: {words.get(status, status)}")
+    print(f"Nothing is deployed yet: --apply does it, or, in {target.place(order)}:")
+    for command in target.commands(order):
+        print(f"    {shlex.join(command)}")
+
+
+def compose(
+    env: Env,
+    version: Version = None,
+    image: Image = None,
+    output: Output = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="A part beside the server: monitoring, dashboard, postgres, storage; may be repeated."),
+    ] = None,
+    apply: Apply = False,
+    force: Force = False,
+    model: Model = None,
+    reason: Reason = None,
+    folder: shared.Folder = Path(),
+    as_json: shared.Json = False,
+) -> None:
+    """Write a Docker Compose project of a version, or bring it up."""
+    from perron.targets.compose import Compose
+
+    _ship(Compose(output, force=force, profiles=profile), version, env, image, apply, model, reason, folder, as_json)
+
+
+def kubernetes(
+    env: Env,
+    version: Version = None,
+    image: Image = None,
+    output: Output = None,
+    apply: Apply = False,
+    force: Force = False,
+    model: Model = None,
+    reason: Reason = None,
+    folder: shared.Folder = Path(),
+    as_json: shared.Json = False,
+) -> None:
+    """Write a version's files for Kubernetes (Kustomize), or roll it out by kubectl."""
+    from perron.targets.kubernetes import Kubernetes
+
+    _ship(Kubernetes(output, force=force), version, env, image, apply, model, reason, folder, as_json)
+
+
+def cloud_run(
+    env: Env,
+    version: Version = None,
+    image: Image = None,
+    output: Output = None,
+    apply: Apply = False,
+    force: Force = False,
+    model: Model = None,
+    reason: Reason = None,
+    folder: shared.Folder = Path(),
+    as_json: shared.Json = False,
+) -> None:
+    """Write a version's files for Cloud Run, or replace the service by gcloud."""
+    from perron.targets.cloud_run import CloudRun
+
+    _ship(CloudRun(output, force=force), version, env, image, apply, model, reason, folder, as_json)
 
 
 def approve(

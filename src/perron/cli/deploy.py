@@ -17,7 +17,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 for command in (
-    delivery.local, delivery.environments, delivery.approve, delivery.stop, delivery.resume, delivery.supervise, delivery.unit,
+    delivery.local, delivery.compose, delivery.cloud_run, delivery.kubernetes, delivery.environments, delivery.approve,
+    delivery.stop, delivery.resume, delivery.supervise, delivery.unit,
 ):  # fmt: skip
     app.command()(command)
 

@@ -49,6 +49,11 @@ def trace(
             f"{model['name']} version {model['version']}, bundle {model['bundle'][:12]}"
             + ("" if found["resolved"]["model"] else "  (not in this ledger)"),
         ],
+        *(
+            [["deployment", f"deployment {found['deployment']['id']} in {found['deployment']['environment']}"]]
+            if "deployment" in found
+            else []
+        ),
         ["run", found["run"] + ("" if found["resolved"]["run"] else "  (not in this ledger)")],
         [
             "data",

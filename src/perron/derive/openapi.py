@@ -459,10 +459,12 @@ def _schemas(models: Sequence[Sequence[Described]]) -> dict[str, Any]:
     result = {"status": {"enum": ["recorded", "corrected", "repeated", "unknown", "invalid"]}, "prediction": TEXT, "detail": TEXT}  # fmt: skip
     return {
         "Receipt": _object(
+            ("prediction", "model", "run", "data", "code", "environment", "outcome"),
             prediction=_object(("id", "time", "route", "input", "value"), id=TEXT, time=TIME, route=TEXT, input={"type": "object"}, value=SCALAR, probabilities=SHARES),
             model=_object(name=TEXT, version=WHOLE, bundle={**DIGEST, "description": "SHA-256 of the bundle's manifest."}),
             run=text_or_null, data=data, code=code, environment=environment,
             outcome={"type": ["object", "null"], "properties": {"value": SCALAR, "time": TIME}},
+            deployment=_object(environment=TEXT, id=WHOLE),
         ),
         "ListedPrediction": _object(("id", "time", "model", "version", "route", "value"), id=TEXT, time=TIME, model=TEXT, version=WHOLE, route=TEXT, value=SCALAR, probabilities=SHARES),
         "PredictionPage": _page("predictions", _ref("ListedPrediction")),

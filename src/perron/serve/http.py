@@ -115,6 +115,8 @@ class _Http:
                 )  # fmt: skip
                 if path.startswith("/v2") and answer.content_type == PROBLEM:
                     answer = error_answer(answer)  # type: ignore[arg-type]  # a Stream has another type
+            if self._is_draining and scope.http_version.startswith("1"):
+                extra = (*extra, CLOSE)
             if service.decorates:
                 extra = (*extra, *service.decoration(method, headers, answer))
             if is_prediction and answer.status == 200 and not extra:

@@ -22,7 +22,7 @@ from perron.process import Process
 from perron.schedule import unit_text, unit_word
 from perron.targets.supervisor import Home, Service, ask, open_socket, supervise, tail
 
-__all__ = ["Local", "home_of", "make_target", "systemd_unit"]
+__all__ = ["Local", "home_of", "make_target", "service_of", "systemd_unit"]
 
 SPARE_S = 30.0  # beyond the time that a version may take
 HEALTH_S = 2.0
@@ -152,9 +152,10 @@ def _start(home: Home, service: Service) -> None:
     told, report = os.pipe()
     try:
         with open(log, "ab") as output:
-            subprocess.Popen(
+            subprocess.run(
                 [sys.executable, "-m", "perron.targets.supervisor", str(home.folder.resolve()), service.host, str(service.port), str(report)],
-                cwd=service.project, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(report,), start_new_session=True,
+                cwd=service.project, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(report,),
+                start_new_session=True, check=False,
             )  # fmt: skip
     finally:
         os.close(report)

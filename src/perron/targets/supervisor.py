@@ -31,7 +31,7 @@ from perron.store import write_atomically
 __all__ = ["Home", "Service", "Supervisor", "ask", "open_socket", "supervise", "tail"]
 
 BACKLOG = 4096
-EARLY_S, MOST_EARLY = 5.0, 5  # a server that dies so soon after its start, so often in a row, can't be helped
+EARLY_S, MOST_EARLY = 5.0, 3  # a server that dies so soon after its start, so often in a row, can't be helped
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 MOST_FAILURES = 3  # of the health check, in a row
 KILL_AFTER_S = (
@@ -230,6 +230,7 @@ class Supervisor:
         self._home, self._listening = home, listening
         self._orphans = home.servers  # of a supervisor that was killed
         self._current: _Server | None = None
+        self._starting: _Server | None = None
         self._going: set[_Server] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changing = asyncio.Lock()
@@ -361,7 +362,9 @@ class Supervisor:
         finally:
             os.close(ready_out)
         identity = Process.of(process.pid) or Process(process.pid, 0)
-        return _Server(service, process, identity, time.time(), ready_in)
+        self._starting = _Server(service, process, identity, time.time(), ready_in)
+        self._write()  # so that whoever comes after a supervisor that is killed now knows of it
+        return self._starting
 
     async def _until_ready(self, made: _Server) -> str | None:
         """Nothing, once the server accepts requests; or why it never will: then it is gone."""
@@ -384,6 +387,7 @@ class Supervisor:
         finally:
             loop.remove_reader(ready_in)
             os.close(ready_in)
+            self._starting = None
             if not is_ready:
                 made.kill()
                 await asyncio.shield(made.process.wait())
@@ -495,13 +499,14 @@ class Supervisor:
     @property
     def told(self) -> dict[str, Any]:
         """What is in state.json."""
-        current = self._current
+        current, starting = self._current, [self._starting] if self._starting is not None else []
         return {
             "format": 1, "supervisor": Process.me().to_json(), "phase": self._phase, "note": self._note,
             "restarts": self._restarts,
             "service": None if current is None else asdict(current.service),
             "server": None if current is None else {**current.identity.to_json(), "since": current.since},
-            "going": [one.identity.to_json() for one in self._going] + [one.to_json() for one in self._orphans],
+            "going": [one.identity.to_json() for one in (*starting, *self._going)]
+            + [one.to_json() for one in self._orphans],
         }  # fmt: skip
 
     def _write(self) -> None:
@@ -569,5 +574,7 @@ def supervise(home: Home, host: str, port: int, first: Service | None = None, re
 
 
 if __name__ == "__main__":
+    if os.fork():  # whoever started this waits for no child of its own
+        os._exit(0)
     folder, host, port, report = sys.argv[1:]
     sys.exit(supervise(Home(Path(folder)), host, int(port), report=int(report)))

@@ -1,0 +1,217 @@
+"""`perron deploy compose|kubernetes|cloud-run`: files alone, or brought about by the tool; here small stand-ins of the tools
+record what they are asked, and the service that answers is a real one."""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import free_port, perron, perron_json
+from tests.integration.test_deploy_local import declare, trained  # noqa: F401  # the fixture
+
+GOOGLE = 'project = "my-project"\nregion = "europe-west4"\n'
+# Records its arguments and folder; does what the file beside it says, a line a call: an exit code, or `ok`.
+TOOL = """#!/bin/sh
+here=$(dirname "$0")
+echo "$(basename "$0") $*" >> "$here/calls"
+if [ -s "$here/fails" ] && grep -qF "$*" "$here/fails"; then echo "the cluster said no" >&2; exit 7; fi
+if [ "$1" = get ] && [ -f "$here/answer" ]; then cat "$here/answer"; fi
+"""
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path) -> Path:  # noqa: F811
+    return Path(shutil.copytree(trained, tmp_path / "things"))
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder with stand-ins of the tools."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("docker", "kubectl", "gcloud"):
+        (folder / name).write_text(TOOL)
+        (folder / name).chmod(stat.S_IRWXU)
+    (folder / "calls").touch()
+    return folder
+
+
+@pytest.fixture
+def answering(project: Path) -> Iterator[str]:
+    """The address of a real server of version 1."""
+    declare(project, f"port = {free_port()}", f'[real]\ntarget = "local"\nport = {free_port()}')
+    found = json.loads(perron("deploy", "local", "1", "--env", "real", "--json", cwd=project).stdout)
+    yield found["detail"]["address"]
+    declare(
+        project,
+        f"port = {free_port()}",
+        f'[real]\ntarget = "local"\nport = {found["detail"]["address"].rpartition(":")[2]}',
+    )
+    perron("deploy", "stop", "--env", "real", cwd=project)
+
+
+def environment(project: Path, target: str, more: str = "", name: str = "prd") -> None:
+    (project / "environments.toml").write_text(f'[{name}]\ntarget = "{target}"\nready_s = 1\n{more}')
+
+
+def run(project: Path, tools: Path, target: str, *words: str, check: bool = True) -> Any:
+    path = f"{tools}:{os.environ['PATH']}"
+    return perron("deploy", target, "--env", "prd", *words, cwd=project, check=check, PATH=path)
+
+
+def calls(tools: Path) -> list[str]:
+    return (tools / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "file", "command"),
+    [
+        ("compose", "", "compose.yaml", "docker compose up -d"),
+        ("kubernetes", "", "overlays/prd/kustomization.yaml", "kubectl apply -k overlays/prd"),
+        ("cloud-run", GOOGLE, "service.yaml", "gcloud run services replace service.yaml --project my-project"),
+    ],
+)
+def test_without_apply_files_are_written_and_the_commands_printed(
+    project: Path, tools: Path, target: str, more: str, file: str, command: str
+) -> None:
+    environment(project, target, more)
+    said = run(project, tools, target, "1", "--image", "registry.example/things:1", "-o", "out").stdout
+    assert "registry.example/things" in "".join(path.read_text() for path in (project / "out").rglob("*.yaml"))
+    assert (project / "out" / file).is_file() and f"    {command}" in said and "Nothing is deployed yet" in said
+    assert calls(tools) == [] and perron_json("status", "--history", cwd=project) == []
+    (project / "out" / file).write_text("mine")
+    assert "changed by hand, left alone" in run(project, tools, target, "1", "-o", "out").stdout
+
+
+def test_a_service_that_answers_with_the_version_is_live(project: Path, tools: Path, answering: str) -> None:
+    environment(project, "compose", f'url = "{answering}"\nmemory_mb = 300\nvariables = {{ LEVEL = "info" }}')
+    said = run(project, tools, "compose", "1", "--image", "registry.example/things:1", "--apply").stdout
+    assert calls(tools) == ["docker compose up -d --remove-orphans"] and f"is live in prd at {answering}" in said
+    text = (project / "deploy" / "prd" / "compose.yaml").read_text()
+    assert "registry.example/things:1" in text and "LEVEL" in text and "PERRON_DEPLOYMENT" in text
+    (found,) = (
+        one
+        for one in json.loads(perron("status", "--json", cwd=project, check=False).stdout)
+        if one["environment"] == "prd"
+    )
+    assert found["as_declared"] and found["actual"]["version"] == 1
+    assert found["declared"]["image"] == "registry.example/things:1"
+
+
+def test_another_version_that_answers_is_undone_and_what_was_there_comes_back(
+    project: Path, tools: Path, answering: str
+) -> None:
+    environment(project, "compose", f'url = "{answering}"')
+    run(project, tools, "compose", "1", "--apply")
+    before = (project / "deploy" / "prd" / "compose.yaml").read_text()
+    refused = run(project, tools, "compose", "2", "--apply", check=False)
+    assert refused.returncode == 1 and f"{answering} version 1 answers yet" in refused.stderr
+    assert len(calls(tools)) == 3  # up, up, and up again with the files of before
+    assert (project / "deploy" / "prd" / "compose.yaml").read_text() == before
+    rows = perron_json("status", "--history", "--env", "prd", cwd=project)
+    assert [(row["version"], row["state"]) for row in rows] == [(2, "failed"), (1, "live")]
+
+
+def test_a_first_deployment_that_fails_leaves_nothing(project: Path, tools: Path) -> None:
+    environment(project, "compose", f'url = "http://127.0.0.1:{free_port()}"')
+    refused = run(project, tools, "compose", "1", "--apply", check=False)
+    assert (
+        refused.returncode == 1
+        and "wasn't ready within 1 s" in refused.stderr
+        and "Connection refused" in refused.stderr
+    )
+    assert calls(tools) == ["docker compose up -d --remove-orphans", "docker compose down"]
+    assert list((project / "deploy" / "prd").rglob("*.yaml")) == []
+
+
+def test_kubernetes_is_rolled_out_and_waited_for(project: Path, tools: Path) -> None:
+    environment(project, "kubernetes")
+    run(project, tools, "kubernetes", "1", "--apply")
+    assert calls(tools) == [
+        "kubectl apply -k overlays/prd",
+        "kubectl rollout status deployment/things --namespace things-prd --timeout 1s",
+    ]
+    path = f"{tools}:{os.environ['PATH']}"
+    bundle = perron_json("status", "--history", cwd=project)[0]["bundle"]
+    for is_available, code in (("True", 0), ("False", 1)):
+        notes = {"perron/version": "1", "perron/bundle": f"sha256:{bundle}"}
+        conditions = [{"type": "Available", "status": is_available}]
+        told = {"spec": {"template": {"metadata": {"annotations": notes}}}, "status": {"conditions": conditions}}
+        (tools / "answer").write_text(json.dumps(told))
+        assert perron("status", "--env", "prd", cwd=project, check=False, PATH=path).returncode == code
+    assert calls(tools)[-1] == "kubectl get deployment things --namespace things-prd --output json"
+    (tools / "fails").write_text("rollout status")
+    (tools / "kubectl").write_text(TOOL.replace('"$*" "$here/fails"', '"$1 $2" "$here/fails"'))
+    refused = run(project, tools, "kubernetes", "2", "--apply", check=False)
+    assert refused.returncode == 1 and "ended with 7: the cluster said no" in refused.stderr
+    assert "can't be brought back, either" in refused.stderr  # the stand-in says no to that, too
+    (tools / "git").symlink_to(shutil.which("git") or "")
+    (tools / "kubectl").rename(tools / "kubectl.away")
+    status = perron("status", "--env", "prd", cwd=project, check=False, PATH=str(tools))
+    (tools / "kubectl.away").rename(tools / "kubectl")
+    assert status.returncode == 1 and "give prd.url in environments.toml" in status.stdout
+    (tools / "fails").write_text("")
+    perron("deploy", "stop", "--env", "prd", cwd=project, PATH=f"{tools}:{os.environ['PATH']}")
+    assert calls(tools)[-1] == "kubectl delete -k overlays/prd --ignore-not-found"
+
+
+def test_a_rollback_applies_the_version_before(project: Path, tools: Path) -> None:
+    environment(project, "cloud-run", GOOGLE)
+    for version in ("1", "2"):
+        run(project, tools, "cloud-run", version, "--image", f"registry.example/things:{version}", "--apply")
+    perron("rollback", "--env", "prd", cwd=project, PATH=f"{tools}:{os.environ['PATH']}")
+    assert "registry.example/things:1" in (project / "deploy" / "prd" / "service.yaml").read_text()
+    assert (
+        calls(tools)[-1]
+        == "gcloud run services replace service.yaml --project my-project --region europe-west4 --quiet"
+    )
+    assert len(calls(tools)) == 3
+
+
+def test_a_tool_that_is_missing_is_told_before_anything_is_done(project: Path, tmp_path: Path) -> None:
+    environment(project, "kubernetes")
+    (tmp_path / "git").symlink_to(shutil.which("git") or "")
+    refused = perron(
+        "deploy", "kubernetes", "1", "--env", "prd", "--apply", cwd=project, check=False, PATH=str(tmp_path)
+    )
+    assert refused.returncode == 1 and "kubectl isn't on the PATH" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1 and not (project / "deploy").exists()
+
+
+def test_a_file_that_a_person_changed_is_not_applied(project: Path, tools: Path) -> None:
+    environment(project, "compose")
+    run(project, tools, "compose", "1")
+    (project / "deploy" / "prd" / "compose.yaml").write_text("mine")
+    refused = run(project, tools, "compose", "2", "--apply", check=False)
+    assert (
+        refused.returncode == 1 and "compose.yaml was changed by hand" in refused.stderr and "--force" in refused.stderr
+    )
+    assert calls(tools) == [] and (project / "deploy" / "prd" / "compose.yaml").read_text() == "mine"
+
+
+def test_an_environment_that_another_target_is_live_in_is_stopped_first(project: Path, tools: Path) -> None:
+    environment(project, "cloud-run", GOOGLE)
+    run(project, tools, "cloud-run", "1", "--apply")
+    environment(project, "kubernetes")
+    refused = run(project, tools, "kubernetes", "1", "--apply", check=False)
+    assert refused.returncode == 1 and "prd has the target cloud-run now" in refused.stderr
+    assert "perron deploy stop --env prd" in refused.stderr
+
+
+def test_an_environment_of_another_target_is_told(project: Path, tools: Path) -> None:
+    environment(project, "compose")
+    refused = run(project, tools, "kubernetes", "1", check=False)
+    assert refused.returncode == 1 and "prd is declared for the target compose" in refused.stderr
+    environment(project, "cloud-run", 'region = "europe-west4"')
+    refused = run(project, tools, "cloud-run", "1", check=False)
+    assert refused.returncode == 1 and "prd.project in environments.toml" in refused.stderr
+    (project / "environments.toml").write_text("[prd]\ncpu = 1\n")
+    refused = run(project, tools, "local", "1", check=False)
+    assert (
+        refused.returncode == 1 and "prd.cpu in environments.toml means nothing to the target local" in refused.stderr
+    )
