@@ -32,6 +32,7 @@ from perron.history.table import add_pasts
 from perron.ledger import CHAMPION
 from perron.metrics import metric
 from perron.project import Project
+from perron.reference import sketch_features
 from perron.snapshot import part_rows, read_snapshot
 from perron.system import System
 from perron.train import load_fitted, target_of, weight_of
@@ -191,7 +192,7 @@ def compare_versions(
         recorded=truths is None,
         unread=unread,
         gates=tuple((outputs.get("gates") or {"gates": []})["gates"]),
-        drifts=_drifts(project, outputs, bundle, other),
+        drifts=_drifts(truths, schema, bundle, other),
         changes=() if other is None or isinstance(other, bundles.GraphBundle) else tuple(compare(other.schema, schema)),
     )
 
@@ -428,21 +429,16 @@ def _says(name: str, ends: tuple[float, float] | None) -> Say | None:
 
 
 def _drifts(
-    project: Project, outputs: Mapping[str, Any], bundle: bundles.Bundle | None, other: bundles.Bundle | None
+    truths: _Truths | None, schema: Schema, bundle: bundles.Bundle | None, other: bundles.Bundle | None
 ) -> tuple[Drift, ...] | None:
-    """What moved, by the two references; of a refused run, which has none, by its snapshot's columns."""
+    """What moved, by the two references; of a refused run, which has none, by the features of its rows."""
     before = other.reference if other else None
     if before is None:
         return None
     now = bundle.reference if bundle else None
-    if now is None:
-        from perron.catalog import find_entry, sketch_of
-
-        try:
-            now = sketch_of(project, find_entry(project, outputs["snapshot"]["digest"]))
-        except PerronError:
-            return None
-    return tuple(find_drift(before, now))
+    if now is None and truths is not None and bundle is None:
+        now = sketch_features(schema, [tensors.from_table(schema, truths.table)])
+    return None if now is None else tuple(find_drift(before, now))
 
 
 def _latencies(opened: Sequence[bundles.Bundle], calls: int) -> dict[str, Latency]:

@@ -4,21 +4,21 @@ The sketch has the features and the target of all rows, and the predictions of t
 model never saw. So no row of the training data is needed in production.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from perron.contract import Role
+from perron.contract import Role, Schema
 from perron.estimate import fit_calibration
 from perron.export import export_graph
 from perron.sketch import TableSketch
 from perron.train import Fitted, target_of
 from perron.windows import columns_of, empty_sketch, sketch_target
 
-__all__ = ["Reference", "make_reference"]
+__all__ = ["Reference", "make_reference", "sketch_features"]
 
 CHUNK_ROWS = 65_536
 FEWEST_ROWS = 200  # of the test rows, below which no estimator is fitted
@@ -44,14 +44,8 @@ def make_reference(fitted: Fitted, train_rows: pa.Table, test_rows: pa.Table, se
     is_number = fitted.classes is None
     values, probabilities = fitted.predict(test_rows)
     confidence = None if probabilities is None else np.asarray(probabilities).max(axis=1)
-    sketch = empty_sketch(schema, is_number=is_number, has_confidence=False)
-    features = TableSketch([f.name for f in schema.features], kinds={n: c.kind for n, c in sketch.columns.items()},
-                           sensitive=[n for n, c in sketch.columns.items() if c.sensitive])  # fmt: skip
-    for rows in (train_rows, test_rows):
-        for batch in rows.to_batches(CHUNK_ROWS):
-            feed = fitted.raw(pa.Table.from_batches([batch]))
-            columns = columns_of(schema, feed, [], None)
-            features.update_columns({name: columns[name] for name in features.columns})
+    batches = (batch for rows in (train_rows, test_rows) for batch in rows.to_batches(CHUNK_ROWS))
+    features = sketch_features(schema, (fitted.raw(pa.Table.from_batches([batch])) for batch in batches))
     answers = empty_sketch(schema, is_number=is_number, has_confidence=confidence is not None)
     answers.update_columns(
         columns_of(
@@ -78,6 +72,18 @@ def make_reference(fitted: Fitted, train_rows: pa.Table, test_rows: pa.Table, se
         return Reference(features, {}, None)
     loss, spread = _fit_loss(fitted, test_rows, np.abs(np.asarray(values, np.float64) - truth), seed)
     return Reference(features, {"loss": {"rows": test_rows.num_rows, "spread": spread}}, loss)
+
+
+def sketch_features(schema: Schema, feeds: Iterable[Mapping[str, Any]]) -> TableSketch:
+    """The sketch of the features alone, of what a graph would be fed, part by part."""
+    whole = empty_sketch(schema, is_number=True, has_confidence=False)
+    kinds = {name: column.kind for name, column in whole.columns.items()}
+    hidden = [field.name for field in schema.features if Role.SENSITIVE in field.roles]
+    made = TableSketch([field.name for field in schema.features], kinds=kinds, sensitive=hidden)
+    for feed in feeds:
+        columns = columns_of(schema, feed, [], None)
+        made.update_columns({name: columns[name] for name in made.columns})
+    return made
 
 
 def _fit_loss(fitted: Fitted, rows: pa.Table, errors: Any, seed: int) -> tuple[bytes, float]:

@@ -38,6 +38,7 @@ def verdict(found: Comparison) -> str:
     other = f"version {found.other.version}"
     if found.is_same:
         return f"✅ {named} is {other} made again: the same rows, code, parameters and packages"
+    clients = worst(change.effects["clients"] for change in found.changes)
     marks = {"better": "✅", "worse": "⚠️", "not told apart": "➖", None: "➖"}
     says = score.says if score else None
     words = {
@@ -45,10 +46,10 @@ def verdict(found: Comparison) -> str:
         "worse": f"is worse than {other}",
         "not told apart": f"is not to be told from {other}",
     }
-    text = f"{marks[says]} {named} {words.get(says or '', f'stands beside {other}')}: {told}"
+    mark = "⚠️" if clients == "breaking" else marks[says]
+    text = f"{mark} {named} {words.get(says or '', f'stands beside {other}')}: {told}"
     if score and score.other is not None:
         text += f" against {_number(score.other)}"
-    clients = worst(change.effects["clients"] for change in found.changes)
     text += "; **it breaks the API's clients**" if clients == "breaking" else ""
     high = [drift for drift in found.drifts or () if drift.severity == "high"]
     return text + (f"; the data moved far in {_count(len({drift.column for drift in high}), 'column')}" if high else "")
