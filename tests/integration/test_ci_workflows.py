@@ -85,7 +85,7 @@ def test_the_workflows_pass_actionlint_zizmor_and_githubs_schema(variant: str, t
 @pytest.mark.parametrize(
     ("old", "new", "tool"),
     [
-        ("needs: [champion]", "needs: [champoin]", "actionlint"),
+        ("needs: [train]", "needs: [trian]", "actionlint"),
         ("steps.build.outputs.version", "steps.built.outputs.version", "actionlint"),
         (".venv/bin/perron ci run dev", "echo ${{ github.event.head_commit.message }}", "zizmor"),
         ("permissions: {}", "permissions: write-all", "zizmor"),

@@ -210,6 +210,13 @@ def test_without_git_it_begins_and_says_how_to_have_a_repository(folder: Path) -
     assert (folder / "houses" / "Makefile").is_file() and not (folder / "houses" / ".git").exists()
 
 
+def test_inside_another_repository_none_is_begun_and_a_line_says_so(folder: Path) -> None:
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    done = perron("init", "houses", "--from", "House Prices.csv", "--target", "price", cwd=folder)
+    assert "It lies in a git repository already, so none was begun; commit it there." in done.stdout
+    assert not (folder / "houses" / ".git").exists()
+
+
 def test_an_interrupt_while_it_writes_is_one_line(folder: Path) -> None:
     """A signal that comes at any moment: either nothing is there, or all of it."""
     process = subprocess.Popen(

@@ -31,7 +31,7 @@ def init(
     licence: Annotated[str | None, typer.Option(help="apache-2.0, mit, proprietary or none. [default: none]")] = None,
     bare: Annotated[
         bool,
-        typer.Option("--bare", help="Only what runs: no tests, pages, hooks and CI; `perron sync` can't add to it."),
+        typer.Option("--bare", help="Only what runs: no tests, pages, hooks and CI."),
     ] = False,
     git: Annotated[
         bool, typer.Option(help="Begin a git repository with a first commit, unless the folder is in one.")
@@ -62,5 +62,7 @@ def init(
         print(f"  {field}: {reason}")
     if made.git == "not installed":
         print("git isn't installed, so there is no repository; install it, then: git init && git add -A && git commit")
+    if made.git == "inside another":
+        print("It lies in a git repository already, so none was begun; commit it there.")
     next_step = "perron run" if bare else "make test   (or first: perron run)"
     print(f"Next: {next_step}" if name == "." else f"Next: cd {made.folder} && {next_step}")

@@ -31,12 +31,12 @@ ACTIONS = {
 }
 CHECKS = ("lint", "types", "unit", "data", "integration")  # what needs no trained model
 AFTER = ("system", "acceptance")  # what needs one
-MINUTES = {"train": 120, "image": 45, "system": 45, "integration": 45}
+MINUTES = {"train": 180, "image": 45, "integration": 45}
 PERRON, INSTALL = "@perron@", "run: @install@"  # in scripts, for what `perron` and `install` say there
 MARK = "<!-- perron ci report -->"
 TEMP = "${{ runner.temp }}"  # out of the checkout, which must stay as it was committed
 KEPT = f"{TEMP}/kept"
-CHAMPION, CANDIDATE, REPORT = "perron-champion", "perron-candidate", "perron-report"
+CHAMPION, REPORT = "perron-champion", "perron-report"
 
 
 @dataclass(frozen=True)
@@ -245,48 +245,46 @@ def _ci(stages: Stages, settings: CiSettings) -> str:
     return _workflow(_head("ci", "pull_request:", "ci-${{ github.ref }}", "true"), _checks(stages, settings))
 
 
+def _model_steps(found: Mapping[str, Stage], settings: CiSettings, branches: str) -> list[str]:
+    """The steps that bring the champion, train, compare, and test what was trained.
+
+    In one job, since system and acceptance tests ask for the rows that the model was trained on, and no rows of the data
+    are handed on from one machine to another.
+    """
+    compare = """
+    @perron@ ci report -o "$RUNNER_TEMP/report.md"
+    cat "$RUNNER_TEMP/report.md" >> "$GITHUB_STEP_SUMMARY"
+    echo "made=yes" >> "$GITHUB_OUTPUT"
+    """
+    return [
+        *_begin(settings),
+        _champion_step(branches),
+        _step("Train", _run("@perron@ ci run train"), key="train"),
+        _step(
+            "Compare with the champion",
+            _run(compare),
+            condition="${{ !cancelled() && steps.train.outcome != 'skipped' }}",
+            key="report",
+        ),
+        *(_stage_step(found[name]) for name in AFTER if name in found),
+    ]
+
+
+READS_RUNS = "contents: read\nactions: read # the champion is an artifact of an earlier run"
+
+
 def _train(stages: Stages, settings: CiSettings) -> str:
     found = {stage.name: stage for stage in stages.found}
-    training = _job(
-        "train", settings,
-        [
-            *_begin(settings),
-            _champion_step("${{ github.base_ref }} main"),
-            _step("Train", _run("@perron@ ci run train"), key="train"),
-            _step(
-                "Compare with the champion",
-                _run("""
-                @perron@ ci report -o "$RUNNER_TEMP/report.md"
-                cat "$RUNNER_TEMP/report.md" >> "$GITHUB_STEP_SUMMARY"
-                echo "made=yes" >> "$GITHUB_OUTPUT"
-                """),
-                condition="${{ !cancelled() && steps.train.outcome != 'skipped' }}",
-                key="report",
-            ),
-            _step(
-                "Hand the comparison over",
-                _uses("actions/upload-artifact", name=REPORT, path=f"{TEMP}/report.md", retention_days=7, if_no_files_found="error"),
-                condition="${{ !cancelled() && steps.report.outputs.made == 'yes' }}",
-            ),
-            *_keep(CANDIDATE, 7),
-        ],
-        permissions="contents: read\nactions: read # the champion is an artifact of an earlier run",
-        minutes=MINUTES["train"],
-        before="outputs:\n  report: ${{ steps.report.outputs.made }}",
+    hand_over = _step(
+        "Hand the comparison over",
+        _uses("actions/upload-artifact", name=REPORT, path=f"{TEMP}/report.md", retention_days=7, if_no_files_found="error"),
+        condition="${{ !cancelled() && steps.report.outputs.made == 'yes' }}",
     )  # fmt: skip
-    jobs = [training, *_tests_of_model(found, settings), _comment(settings)]
-    on = """
-    pull_request:
-    """
-    return _workflow(_head("train", on, "train-${{ github.ref }}", "true"), jobs)
-
-
-def _tests_of_model(found: dict[str, Stage], settings: CiSettings) -> list[_Job]:
-    return [
-        _job(name, settings, [*_begin(settings), *_take(CANDIDATE), _stage_step(found[name])], needs=["train"], minutes=MINUTES.get(name, 20))
-        for name in AFTER
-        if name in found
-    ]  # fmt: skip
+    training = _job(
+        "train", settings, [*_model_steps(found, settings, "${{ github.base_ref }} main"), hand_over],
+        permissions=READS_RUNS, minutes=MINUTES["train"], before="outputs:\n  report: ${{ steps.report.outputs.made }}",
+    )  # fmt: skip
+    return _workflow(_head("train", "pull_request:", "train-${{ github.ref }}", "true"), [training, _comment(settings)])
 
 
 def _comment(settings: CiSettings) -> _Job:
@@ -322,36 +320,10 @@ def _release(stages: Stages, settings: CiSettings, environments: Mapping[str, En
     checks = _checks(stages, settings)
     training = _job(
         "train", settings,
-        [
-            *_begin(settings),
-            _champion_step("${{ github.ref_name }} main"),
-            _step("Train", _run("@perron@ ci run train"), key="train"),
-            _step(
-                "Compare with the champion",
-                _run('@perron@ ci report -o "$RUNNER_TEMP/report.md"\ncat "$RUNNER_TEMP/report.md" >> "$GITHUB_STEP_SUMMARY"'),
-                condition="${{ !cancelled() && steps.train.outcome != 'skipped' }}",
-            ),
-            *_keep(CANDIDATE, 7),
-        ],
-        needs=[job.key for job in checks],
-        permissions="contents: read\nactions: read # the champion is an artifact of an earlier run",
-        minutes=MINUTES["train"],
+        [*_model_steps(found, settings, "${{ github.ref_name }} main"), *_keep(CHAMPION, settings.keep_days)],
+        needs=[job.key for job in checks], permissions=READS_RUNS, minutes=MINUTES["train"],
     )  # fmt: skip
-    tests = _tests_of_model(found, settings)
-    champion = _job(
-        "champion", settings,
-        [
-            _step("Fetch the model", _uses("actions/download-artifact", name=CANDIDATE, path=KEPT)),
-            _step(
-                "Keep it as the champion of this branch",
-                _uses("actions/upload-artifact", name=CHAMPION, path=KEPT, retention_days=settings.keep_days, if_no_files_found="error"),
-            ),
-        ],
-        needs=["train", *(job.key for job in tests)],
-        permissions="",
-        minutes=10,
-    )  # fmt: skip
-    jobs = [*checks, training, *tests, champion, _image(found["image"], settings, environments)]
+    jobs = [*checks, training, _image(found["image"], settings, environments)]
     for place, environment in enumerate(environments.values()):
         # Of two branches, what is worked on comes half of the way.
         is_only_main = settings.branching == "git-flow" and place >= len(environments) // 2
@@ -409,7 +381,7 @@ def _image(stage: Stage, settings: CiSettings, environments: Mapping[str, Enviro
         }
         steps.append(_step("Push it", _run(push, **given, **secrets)))
     granted = "contents: read\npackages: write # to push the image" if places else "contents: read"
-    return _job("image", settings, steps, needs=["champion"], minutes=MINUTES["image"], permissions=granted)
+    return _job("image", settings, steps, needs=["train"], minutes=MINUTES["image"], permissions=granted)
 
 
 DEMAND = """
