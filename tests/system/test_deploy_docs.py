@@ -66,7 +66,9 @@ def test_the_pages_commands_for_other_tools_write_files(folder: Path) -> None:
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     for line in block.splitlines():
         words = shlex.split(line)
-        google = 'project = "my-project"\nregion = "europe-west4"\nlog_to = ["stdout:"]\n' if "cloud-run" in words else ""
+        google = (
+            'project = "my-project"\nregion = "europe-west4"\nlog_to = ["stdout:"]\n' if "cloud-run" in words else ""
+        )
         (folder / FILE).write_text(f"[prd]\n{google}")
         shutil.rmtree(folder / "deploy", ignore_errors=True)
         assert "Nothing is deployed yet" in perron(*words[1:], "--model", "things", cwd=folder).stdout
