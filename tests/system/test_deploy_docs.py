@@ -42,6 +42,7 @@ def test_the_pages_commands_run(folder: Path) -> None:
             (folder / FILE).write_text(on_free_ports(environments_file()))
         if name == "deploy environments --write":
             declared = (folder / FILE).read_text()
+            perron("deploy", "stop", "--env", "tst", cwd=folder)
             (folder / FILE).unlink()
         if name.startswith("deploy approve"):
             assert (folder / FILE).read_text() == environments_file()  # which the command before this one wrote

@@ -5,6 +5,7 @@ Nothing is shared but the folder of their numbers: the plan and the log are on t
 """
 
 import contextlib
+import ctypes
 import logging
 import os
 import select
@@ -27,6 +28,7 @@ __all__ = ["serve"]
 
 KILL_AFTER_S = DRAIN_S + 5.0
 EARLY_S, MOST_EARLY = 2.0, 3  # a worker that dies so soon after its start, so often in a row, can't be helped
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 logger = logging.getLogger("perron.serve")
 
 
@@ -116,6 +118,7 @@ class _Supervisor:
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
+            _end_with_parent()
             settings = replace(self._settings, worker=worker)
             serve_http(settings, self._open_memory(), self._address, announce=self._say_ready(worker))
             status = 0
@@ -163,6 +166,12 @@ class _Supervisor:
         for pid in list(self._pids):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def _end_with_parent() -> None:
+    """Has this worker told to stop when its parent is killed: alone it would keep the port, and nobody would know of it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _words(status: int) -> str:
