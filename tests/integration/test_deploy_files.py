@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import free_port, perron, perron_json
 from tests.integration.test_deploy_local import declare, trained  # noqa: F401  # the fixture
 
-GOOGLE = 'project = "my-project"\nregion = "europe-west4"\n'
+GOOGLE = 'project = "my-project"\nregion = "europe-west4"\nlog_to = ["stdout:"]\n'
 # Records its arguments and folder; does what the file beside it says, a line a call: an exit code, or `ok`.
 TOOL = """#!/bin/sh
 here=$(dirname "$0")

@@ -188,6 +188,17 @@ def test_several_workers_are_swapped_under_load(project: Path, port: int) -> Non
     assert {status for status, _ in counts} == {200}
     until(lambda: not state(project)["going"])
     assert ask(port).json()["version"] == 2
+    supervisor, *servers = home_of(project, "dev").supervisor, *home_of(project, "dev").servers
+    for process in (supervisor, *servers):
+        assert process is not None
+        process.send(signal.SIGKILL)
+    until(lambda: status(project)["actual"]["state"] == "stopped")
+
+    def is_free() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) != 0
+
+    until(is_free)  # the workers go with their parent
 
 
 def test_the_receipt_and_the_status_tell_of_the_deployment(project: Path, port: int) -> None:

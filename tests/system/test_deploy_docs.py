@@ -42,6 +42,7 @@ def test_the_pages_commands_run(folder: Path) -> None:
             (folder / FILE).write_text(on_free_ports(environments_file()))
         if name == "deploy environments --write":
             declared = (folder / FILE).read_text()
+            perron("deploy", "stop", "--env", "tst", cwd=folder)
             (folder / FILE).unlink()
         if name.startswith("deploy approve"):
             assert (folder / FILE).read_text() == environments_file()  # which the command before this one wrote
@@ -66,7 +67,9 @@ def test_the_pages_commands_for_other_tools_write_files(folder: Path) -> None:
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     for line in block.splitlines():
         words = shlex.split(line)
-        google = 'project = "my-project"\nregion = "europe-west4"\n' if "cloud-run" in words else ""
+        google = (
+            'project = "my-project"\nregion = "europe-west4"\nlog_to = ["stdout:"]\n' if "cloud-run" in words else ""
+        )
         (folder / FILE).write_text(f"[prd]\n{google}")
         shutil.rmtree(folder / "deploy", ignore_errors=True)
         assert "Nothing is deployed yet" in perron(*words[1:], "--model", "things", cwd=folder).stdout

@@ -9,7 +9,9 @@ from perron.process import Process
 
 
 def test_a_process_is_itself_until_it_ends() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
+    words = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stdout.readline()
         found = Process.of(running.pid)
         assert found is not None and found.is_alive and found.memory_mb() > 1
         assert Process.read(found.to_json()) == found
