@@ -32,6 +32,10 @@ DECIDED = (
     "--host", "--port", "--grpc-port", "--workers", "--model", "--pinned", "--bundle", "--project", "-C", "--clock",
     "--tls-cert", "--tls-key", "--tls-client-ca",
 )  # fmt: skip
+# What Cloud Run asks for: a core and a GiB, by the second, while it answers, waits, or is always there; a million requests.
+PRICES = (
+    "cpu_s", "gib_s", "idle_cpu_s", "idle_gib_s", "always_cpu_s", "always_gib_s", "million_requests", "currency",
+)  # fmt: skip
 Judge = Callable[[Any], str | None]  # what is wrong with a value, in words, or None
 
 
@@ -149,6 +153,14 @@ def _names(value: Any) -> str | None:
     return None if fits else "give a table of names and texts, such as { LEVEL = 'info' }"
 
 
+def _prices(value: Any) -> str | None:
+    fits = isinstance(value, dict) and all(
+        name in PRICES and (_text(price) is None if name == "currency" else _is_number(price) and price >= 0)
+        for name, price in value.items()
+    )
+    return None if fits else f"give a table of numbers, of {', '.join(PRICES)}"
+
+
 def _serve_words(value: Any) -> str | None:
     if _texts(value) is not None:
         return "give a list of words, such as ['--cache', '1000']"
@@ -165,7 +177,8 @@ def _schedules(value: Any) -> str | None:
 
 
 # Each: the judge, what it means, and the targets that know it.
-LOCAL, CLOUD_RUN, ALL = frozenset({"local"}), frozenset({"cloud-run"}), frozenset(TARGETS)
+LOCAL, COMPOSE, KUBERNETES, CLOUD_RUN = (frozenset({name}) for name in ("local", "compose", "kubernetes", "cloud-run"))
+ALL = frozenset(TARGETS)
 KEYS: dict[str, tuple[Judge, str, frozenset[str]]] = {
     "target": (_target, "what runs it: " + ", ".join(TARGETS), ALL),
     "after": (_text, "the environment where the same bundle must have been live before", ALL),
@@ -197,7 +210,9 @@ KEYS: dict[str, tuple[Judge, str, frozenset[str]]] = {
     "job_memory_mb": (_whole(64, 10**7), "the most memory of what runs by the clock", ELSEWHERE),
     "job_cpu": (_cores, "cores of what runs by the clock", ELSEWHERE),
     "url": (_text, "where the service answers, to ask whether it is ready", ELSEWHERE),
-    "profiles": (_texts, "parts beside the server: monitoring, dashboard, postgres, storage", frozenset({"compose"})),
+    "kserve": (_answer, "whether it is an InferenceService of KServe, not a Deployment", KUBERNETES),
+    "four_services": (_answer, "whether it is preprocess, train, serve and web, of the project's image", COMPOSE),
+    "profiles": (_texts, "parts beside the server: monitoring, dashboard, postgres, storage", COMPOSE),
     "project": (_text, "the project's id in Google Cloud", CLOUD_RUN),
     "region": (_text, "such as europe-west4", CLOUD_RUN),
     "service_account": (_text, "that containers act as", CLOUD_RUN),
@@ -205,13 +220,23 @@ KEYS: dict[str, tuple[Judge, str, frozenset[str]]] = {
     "ingress": (_text, "from which networks requests come", CLOUD_RUN),
     "is_public": (_answer, "whether everybody may ask", CLOUD_RUN),
     "has_cpu_always": (_answer, "a core also between requests", CLOUD_RUN),
+    "requests_per_day": (_whole(0, 10**11), "that are expected, for the estimate of what it costs", CLOUD_RUN),
+    "mean_ms": (_whole(1, 3_600_000), "milliseconds that a request takes on the mean, for the estimate", CLOUD_RUN),
+    "prices": (_prices, "of Cloud Run, for the estimate: " + ", ".join(PRICES), CLOUD_RUN),
     "server_url": (_text, "of the server, for the dashboard", CLOUD_RUN),
 }  # fmt: skip
 SERVICE = (
     "project_image", "grpc_port", "replicas_min", "replicas_max", "cpu", "concurrency", "timeout_s", "secrets", "log_to",
     "schedules", "job_memory_mb", "job_cpu",
 )  # fmt: skip
-ELSE = ("image", "url", "profiles", *(key for key, (_, _, targets) in KEYS.items() if targets == CLOUD_RUN))
+ELSE = (
+    "image",
+    "url",
+    "kserve",
+    "four_services",
+    "profiles",
+    *(key for key, (_, _, targets) in KEYS.items() if targets == CLOUD_RUN),
+)
 GATE_KEYS, SCHEDULE_KEYS = ("metric", "at_most", "at_least"), ("name", "cron", "command")
 
 

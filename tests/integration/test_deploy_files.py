@@ -6,10 +6,12 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import free_port, perron, perron_json
 from tests.integration.test_deploy_local import declare, trained  # noqa: F401  # the fixture
@@ -86,6 +88,65 @@ def test_without_apply_files_are_written_and_the_commands_printed(
     assert calls(tools) == [] and perron_json("status", "--history", cwd=project) == []
     (project / "out" / file).write_text("mine")
     assert "changed by hand, left alone" in run(project, tools, target, "1", "-o", "out").stdout
+
+
+def test_the_cost_is_estimated_first_by_what_is_declared_measured_or_assumed(project: Path, tools: Path) -> None:
+    environment(project, "cloud-run", GOOGLE)
+    assumed = run(project, tools, "cloud-run", "1").stdout.splitlines()
+    assert assumed[0].startswith("An estimate: ") and "USD a month" in assumed[0]
+    assert "10,000 requests a day of 20 ms (assumed" in assumed[1] and "list prices" in assumed[1]
+    declared = 'requests_per_day = 5000000\nmean_ms = 40\nprices = { cpu_s = 0.5, currency = "EUR" }\n'
+    environment(project, "cloud-run", GOOGLE + declared)
+    first, second, *_ = run(project, tools, "cloud-run", "1").stdout.splitlines()
+    assert (
+        "EUR a month" in first
+        and "5,000,000 requests a day of 40 ms (declared)" in second
+        and "declared prices" in second
+    )
+    environment(project, "cloud-run", GOOGLE + "prices = { cpu = 1 }\n")
+    refused = run(project, tools, "cloud-run", "1", check=False)
+    assert refused.returncode == 1 and "prd.prices" in refused.stderr and "cpu_s" in refused.stderr
+    usage = {"host": "one", "cores": 2, "cpu_s": 1.0}
+    minute = {
+        "start": f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}", "seconds": 60.0, "refused": {}, "usage": usage,
+        "traffic": [["things", 1, "champion", 700, 0, 700, [700, *[0] * 12], 3.5]],
+    }  # fmt: skip
+    (project / ".perron" / "minutes").mkdir()
+    (project / ".perron" / "minutes" / f"{minute['start'][:10]}-1-a.jsonl").write_text(json.dumps(minute) + "\n")  # type: ignore[index]
+    environment(project, "cloud-run", GOOGLE)
+    told = json.loads(run(project, tools, "cloud-run", "1", "--json").stdout)["notes"]
+    assert "700 requests a day of 5 ms (as the last day here)" in told[1]
+
+
+def test_an_environment_may_be_an_inference_service_of_kserve(project: Path, tools: Path) -> None:
+    environment(project, "kubernetes", "kserve = true\nreplicas_min = 0\n")
+    said = run(project, tools, "kubernetes", "1").stdout
+    assert (project / "deploy" / "prd" / "kserve" / "prd" / "inferenceservice.yaml").is_file()
+    assert not (project / "deploy" / "prd" / "overlays").exists()
+    assert "kubectl apply --filename kserve/prd/namespace.yaml --filename kserve/prd/inferenceservice.yaml" in said
+    run(project, tools, "kubernetes", "1", "--apply")
+    assert (
+        calls(tools)[-1]
+        == "kubectl wait --for=condition=Ready inferenceservice/things --namespace things-prd --timeout 1s"
+    )
+    made = yaml.safe_load((project / "deploy" / "prd" / "kserve" / "prd" / "inferenceservice.yaml").read_text())
+    answer = {**made, "status": {"conditions": [{"type": "Ready", "status": "True"}], "url": "http://things"}}
+    (tools / "answer").write_text(json.dumps(answer))
+    path = f"{tools}:{os.environ['PATH']}"
+    (told,) = json.loads(perron("status", "--json", "--env", "prd", cwd=project, check=False, PATH=path).stdout)
+    assert told["as_declared"] and told["actual"]["version"] == 1
+    assert perron("deploy", "stop", "--env", "prd", cwd=project, PATH=path).stdout == "prd is stopped.\n"
+    assert calls(tools)[-1] == "kubectl delete --filename kserve/prd/inferenceservice.yaml --ignore-not-found"
+
+
+def test_an_environment_may_be_four_services_of_the_projects_image(project: Path, tools: Path) -> None:
+    environment(project, "compose", "four_services = true\n")
+    refused = run(project, tools, "compose", "1", check=False)
+    assert refused.returncode == 1 and "project_image" in refused.stderr
+    environment(project, "compose", 'four_services = true\nproject_image = "registry.example/things-project:1"\n')
+    run(project, tools, "compose", "1")
+    made = yaml.safe_load((project / "deploy" / "prd" / "compose.yaml").read_text())
+    assert {"preprocess", "train", "serve", "web"} <= set(made["services"])
 
 
 def test_a_service_that_answers_with_the_version_is_live(project: Path, tools: Path, answering: str) -> None:

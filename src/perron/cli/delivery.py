@@ -150,10 +150,12 @@ def _ship(
         _deliver(target, reference, env, name, reason, folder, as_json, image_of(order))
         return
     demand_target(environment, target)
-    statuses = target.write(order)
+    notes, statuses = target.notes(order), target.write(order)
     if as_json:
-        shared.print_json({"files": statuses, "commands": target.commands(order)})
+        shared.print_json({"notes": notes, "files": statuses, "commands": target.commands(order)})
         return
+    for line in notes:
+        print(line)
     words = {"changed": "changed by hand, left alone (--force writes it)"}
     for file, status in statuses.items():
         print(f"{target.place(order) / file}: {words.get(status, status)}")

@@ -100,7 +100,13 @@ def kserve_files(spec: ServiceSpec) -> dict[str, str]:
             }
         },
     }
-    return {f"kserve/{spec.environment}/inferenceservice.yaml": to_yaml(made, head=HEAD)}
+    namespace = _namespace(spec)
+    del namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]  # Knative adds a container of its own
+    where = f"kserve/{spec.environment}"
+    return {
+        f"{where}/namespace.yaml": to_yaml(namespace, head=HEAD),
+        f"{where}/inferenceservice.yaml": to_yaml(made, head=HEAD),
+    }
 
 
 # ------------------------------------------------------------------ kustomize

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perron.delivery import Order
-from perron.ship.compose import compose_files
+from perron.ship.compose import compose_files, course_files
 from perron.targets.files import FileTarget, spec_of
 
 __all__ = ["Compose", "make_target"]
@@ -34,6 +34,8 @@ class Compose(FileTarget):
             self.tool = "docker-compose"
 
     def files(self, order: Order) -> dict[str, str]:
+        if order.environment.service.get("four_services"):
+            return course_files(spec_of(order))
         profiles = self._profiles
         if profiles is None:
             profiles = order.environment.service.get("profiles", ())

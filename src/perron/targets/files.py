@@ -119,6 +119,10 @@ class FileTarget(ABC):
         found: str | None = order.environment.service.get("url")
         return found
 
+    def notes(self, order: Order) -> list[str]:
+        """What is said before anything is written or run."""
+        return []
+
     # -- what they share
 
     def place(self, order: Order) -> Path:
@@ -145,6 +149,8 @@ class FileTarget(ABC):
 
     def apply(self, order: Order, tell: Tell) -> Mapping[str, Any]:
         """The files' folder, and where the service answers, once it is ready."""
+        for words in self.notes(order):
+            tell(words)
         folder, files = self.place(order), self.files(order)
         before = {name: _text(folder / name) for name in (*files, MANIFEST)}
         write_files(folder, files, force=self.force)
@@ -252,8 +258,8 @@ class FileTarget(ABC):
 
 
 def observed(service: Mapping[str, Any]) -> Actual:
-    """What a Deployment of Kubernetes, or a service of Cloud Run, that was made of our files tells as JSON."""
-    notes = service["spec"]["template"]["metadata"].get("annotations", {})
+    """What a Deployment of Kubernetes, an InferenceService, or a service of Cloud Run, that was made of our files tells as JSON."""
+    notes = service["spec"].get("template", service)["metadata"].get("annotations", {})  # KServe's are its own
     told = service.get("status", {})
     version, bundle = notes.get("perron/version"), notes.get("perron/bundle", "").removeprefix("sha256:")
     is_ready = any(

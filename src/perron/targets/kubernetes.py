@@ -2,7 +2,7 @@
 
 from perron.delivery import Order
 from perron.environments import Environment
-from perron.ship.kubernetes import kubernetes_files
+from perron.ship.kubernetes import kserve_files, kubernetes_files
 from perron.targets.files import FileTarget, spec_of
 
 __all__ = ["Kubernetes", "make_target"]
@@ -19,10 +19,17 @@ class Kubernetes(FileTarget):
     name, tool = "kubernetes", "kubectl"
 
     def files(self, order: Order) -> dict[str, str]:
-        return kubernetes_files(spec_of(order))
+        spec = spec_of(order)
+        return kserve_files(spec) if is_kserve(order.environment) else kubernetes_files(spec)
 
     def commands(self, order: Order) -> list[list[str]]:
         spec = spec_of(order)
+        if is_kserve(order.environment):
+            return [
+                ["kubectl", "apply", *_kserve(spec.environment, "namespace", "inferenceservice")],
+                ["kubectl", "wait", "--for=condition=Ready", f"inferenceservice/{spec.name}", "--namespace", spec.resource,
+                 "--timeout", f"{order.environment.ready_s:g}s"],
+            ]  # fmt: skip
         return [
             ["kubectl", "apply", "-k", f"overlays/{spec.environment}"],
             ["kubectl", "rollout", "status", f"deployment/{spec.name}", "--namespace", spec.resource,
@@ -30,7 +37,19 @@ class Kubernetes(FileTarget):
         ]  # fmt: skip
 
     def ending(self, order: Order) -> list[list[str]]:
+        if is_kserve(order.environment):
+            return [["kubectl", "delete", *_kserve(order.environment.name, "inferenceservice"), "--ignore-not-found"]]
         return [["kubectl", "delete", "-k", f"overlays/{order.environment.name}", "--ignore-not-found"]]
 
     def observing(self, environment: Environment, name: str) -> list[str]:
-        return ["kubectl", "get", "deployment", name, "--namespace", f"{name}-{environment.name}", "--output", "json"]
+        kind = "inferenceservice" if is_kserve(environment) else "deployment"
+        return ["kubectl", "get", kind, name, "--namespace", f"{name}-{environment.name}", "--output", "json"]
+
+
+def is_kserve(environment: Environment) -> bool:
+    """Whether KServe runs it."""
+    return bool(environment.service.get("kserve"))
+
+
+def _kserve(environment: str, *names: str) -> list[str]:
+    return [word for name in names for word in ("--filename", f"kserve/{environment}/{name}.yaml")]
