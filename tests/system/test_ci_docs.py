@@ -145,6 +145,8 @@ def test_without_a_repository_there_are_no_workflows_and_stages_run_with_a_word(
     done = perron("ci", "github", cwd=project, check=False)
     assert done.returncode == 1 and "isn't in a git repository" in done.stderr and "`git init -b main`" in done.stderr
     assert files(project) == before
+    looked = perron("ci", "github", "--check", cwd=project, check=False)
+    assert "stale" in looked.stdout and not looked.stderr  # files can be looked at anywhere
     ran = perron("ci", "run", "types", cwd=project)
     assert ran.stderr.startswith("perron: there is no git repository here") and re.search("types +passed", ran.stdout)
     assert "nothing says what dev would get" in perron("ci", "run", "dev", cwd=project, check=False).stderr

@@ -110,7 +110,8 @@ def github(
 
     root = shared.project_folder(folder)
     settings = read_ci_settings(root)
-    demand_repository(root)
+    if not check:
+        demand_repository(root)
     install, command = install_commands(root)
     environments = read_environments(root)
     files = ci_files(find_stages(root), settings, environments, install=install, perron=command)

@@ -10,6 +10,7 @@ from perron.cli import MISTAKE, shared
 from perron.errors import DeclarationError, PerronError
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Sequence
 
     from perron.alerts.channels import ChannelSettings
@@ -100,6 +101,22 @@ def _monitor(folder: Path, model: str | None, version: str) -> "Monitor":
 def watching(every_s: float | None, project: "Project | None", models: "Sequence[str]") -> "Iterator[None]":
     """Has the champions of a server's models that take rows watched meanwhile, each by a process beside it: a look takes no
     request's time. Nothing where `every_s` is None, or there is no project."""
+    import subprocess
+
+    begun = [] if every_s is None or project is None else _begin_watching(every_s, project, models)
+    try:
+        yield
+    finally:
+        for process in begun:
+            process.terminate()
+        for process in begun:
+            try:
+                process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _begin_watching(every_s: float, project: "Project", models: "Sequence[str]") -> "list[subprocess.Popen[bytes]]":
     import os
     import subprocess
     import sys
@@ -107,9 +124,8 @@ def watching(every_s: float | None, project: "Project | None", models: "Sequence
     from perron.deployments import models_of
     from perron.ledger import CHAMPION
 
-    begun: list[subprocess.Popen[bytes]] = []
-    for name in models_of(project.ledger, models) if project is not None and every_s is not None else ():
-        assert project is not None
+    begun = []
+    for name in models_of(project.ledger, models):
         champion = project.ledger.get_version(name, CHAMPION)
         if not (project.ledger.bundle_path(champion) / "contract.json").is_file():
             shared.error_line(f"{name} takes tensors; nothing watches it.")
@@ -121,16 +137,7 @@ def watching(every_s: float | None, project: "Project | None", models: "Sequence
                 stdout=subprocess.DEVNULL, env={**os.environ, SERVER: str(os.getpid())}, start_new_session=True,
             )
         )  # fmt: skip
-    try:
-        yield
-    finally:
-        for process in begun:
-            process.terminate()
-        for process in begun:
-            try:
-                process.wait(5.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    return begun
 
 
 def _pause(seconds: float) -> None:

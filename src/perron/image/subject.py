@@ -71,6 +71,7 @@ def subject_of(project: "Project", model: str, reference: str, packages: Sequenc
         "org.opencontainers.image.version": str(row["version"]),
         "org.opencontainers.image.revision": run["code_commit"],
         "org.opencontainers.image.source": _source(project.folder),
+        "com.amazonaws.sagemaker.capabilities.accept-bind-to-port": "true",  # `perron serve` does
         "perron.model": model,
         "perron.version": str(row["version"]),
         "perron.bundle": row["bundle"],
