@@ -27,7 +27,7 @@ def judged(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 def test_the_pages_commands_and_declarations_hold_on_housing(housing_copy: Path) -> None:
     (declared,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (housing_copy / "tests" / "acceptance").mkdir(parents=True)
+    (housing_copy / "tests" / "acceptance").mkdir(parents=True, exist_ok=True)
     (housing_copy / "tests" / "behaviour.toml").write_text(declared)
     (housing_copy / "tests" / "acceptance" / "test_own.py").write_text(code)
     assert len(COMMANDS) == 6

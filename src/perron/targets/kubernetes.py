@@ -20,11 +20,11 @@ class Kubernetes(FileTarget):
 
     def files(self, order: Order) -> dict[str, str]:
         spec = spec_of(order)
-        return kserve_files(spec) if is_kserve(order.environment) else kubernetes_files(spec)
+        return kserve_files(spec) if _is_kserve(order.environment) else kubernetes_files(spec)
 
     def commands(self, order: Order) -> list[list[str]]:
         spec = spec_of(order)
-        if is_kserve(order.environment):
+        if _is_kserve(order.environment):
             return [
                 ["kubectl", "apply", *_kserve(spec.environment, "namespace", "inferenceservice")],
                 ["kubectl", "wait", "--for=condition=Ready", f"inferenceservice/{spec.name}", "--namespace", spec.resource,
@@ -37,16 +37,16 @@ class Kubernetes(FileTarget):
         ]  # fmt: skip
 
     def ending(self, order: Order) -> list[list[str]]:
-        if is_kserve(order.environment):
+        if _is_kserve(order.environment):
             return [["kubectl", "delete", *_kserve(order.environment.name, "inferenceservice"), "--ignore-not-found"]]
         return [["kubectl", "delete", "-k", f"overlays/{order.environment.name}", "--ignore-not-found"]]
 
     def observing(self, environment: Environment, name: str) -> list[str]:
-        kind = "inferenceservice" if is_kserve(environment) else "deployment"
+        kind = "inferenceservice" if _is_kserve(environment) else "deployment"
         return ["kubectl", "get", kind, name, "--namespace", f"{name}-{environment.name}", "--output", "json"]
 
 
-def is_kserve(environment: Environment) -> bool:
+def _is_kserve(environment: Environment) -> bool:
     """Whether KServe runs it."""
     return bool(environment.service.get("kserve"))
 
