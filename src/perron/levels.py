@@ -23,6 +23,7 @@ BAD = ("busy", "too_late")  # refusals that are the service's fault; a log that 
 FAST_BURN, SLOW_BURN = 14.4, 6.0
 BURNS = ((FAST_BURN, 60, 5), (SLOW_BURN, 360, 30))
 BUDGET_DAYS = 30
+MONTH_MIN = BUDGET_DAYS * 1440
 FEWEST_REQUESTS, FEWEST_SLOW, FEWEST_PRICED = 30, 100, 1000
 SILENCE_MIN = 30
 FULL, NEARLY_FULL = 0.95, 0.9
@@ -155,6 +156,7 @@ class Levels:
         refused: requests by reason, of all models of its servers.
         busiest_rows_per_s: of the busiest minute.
         burn: how fast the error budget burns, by window in minutes; 1 uses it up in a month. None: nobody asked.
+        tried: good and bad answers by the same windows, and of the month.
         budget_left: of the month's error budget; below 0 when more was used. None: nobody asked.
         processes: by host and worker.
         disk_free_bytes, disk_bytes: of the fullest disk with the project, the newest.
@@ -176,6 +178,7 @@ class Levels:
     rows_per_s: float = 0.0
     busiest_rows_per_s: float = 0.0
     burn: Mapping[int, float | None] = field(default_factory=dict)
+    tried: Mapping[int, int] = field(default_factory=dict)
     budget_left: float | None = None
     processes: tuple[Process, ...] = ()
     last_hour_processes: tuple[Process, ...] = ()
@@ -277,7 +280,7 @@ class _Sums:
 
     def __init__(self, model: str, limits: ServiceLimits, end: datetime, until: datetime) -> None:
         self._model, self._limits, self._end, self._until = model, limits, end, until
-        self._windows = {minutes: [0, 0] for _, *pair in BURNS for minutes in pair} | {BUDGET_DAYS * 1440: [0, 0]}
+        self._windows = {minutes: [0, 0] for _, *pair in BURNS for minutes in pair} | {MONTH_MIN: [0, 0]}
         self._ways: tuple[dict[tuple[int, str], Traffic], ...] = ({}, {}, {})
         self.processes: dict[tuple[str, int], Process] = {}
         self._recent: dict[tuple[str, int], Process] = {}
@@ -329,7 +332,7 @@ class _Sums:
     def levels(self, first: datetime) -> Levels:
         budget = 1 - self._limits.availability
         share = {m: bad / (good + bad) if good + bad else None for m, (good, bad) in self._windows.items()}
-        month = share.pop(BUDGET_DAYS * 1440)
+        month = share.pop(MONTH_MIN)
         seconds = max((self._end - first).total_seconds(), 60.0)
         hours = sum(len(minutes) for minutes in self._machines.values()) / 60
         price = self._limits.machine_cost_per_hour
@@ -343,6 +346,7 @@ class _Sums:
             _text(first), _text(self._until), ways, day, hour, rows=self._rows, refused=self._refused,
             rows_per_s=self._rows / seconds, busiest_rows_per_s=max(self._by_minute.values(), default=0) / 60,
             burn={minutes: None if value is None else value / budget for minutes, value in share.items()},
+            tried={minutes: good + bad for minutes, (good, bad) in self._windows.items()},
             budget_left=None if month is None else 1 - month / budget,
             processes=tuple(self.processes[key] for key in sorted(self.processes)),
             last_hour_processes=tuple(self._recent[key] for key in sorted(self._recent)),
@@ -425,15 +429,14 @@ def _burnt(levels: Levels, limits: ServiceLimits, judged: set[str]) -> Iterable[
     judged.add("budget")
     end = datetime.fromisoformat(levels.until)
     target = f"{limits.availability:.6g} of good answers"
-    tried = sum(way.traffic.requests + way.traffic.errors for way in levels.last_day) + sum(levels.refused.values())
     for (pace, long, short), severity in zip(BURNS, ("high", "medium"), strict=True):
         burns = [levels.burn.get(minutes) for minutes in (long, short)]
-        if tried >= FEWEST_REQUESTS and all(burn is not None and burn > pace for burn in burns):
+        if levels.tried.get(long, 0) >= FEWEST_REQUESTS and all(burn is not None and burn > pace for burn in burns):
             words = f"The error budget of {target} burns {burns[0]:.3g} times as fast as it may over {long // 60} h and {short} min."
             since = _text(end - timedelta(minutes=long))
             yield Excess("budget", f"{long // 60} h", severity, words, burns[0] or 0.0, pace, since)  # type: ignore[arg-type]
             return
-    if levels.budget_left <= 0 and tried >= FEWEST_REQUESTS:
+    if levels.budget_left <= 0 and levels.tried.get(MONTH_MIN, 0) >= FEWEST_REQUESTS:
         words = f"The month's error budget of {target} is used up: {1 - levels.budget_left:.3g} times what it allows."
         yield Excess(
             "budget", "month", "medium", words, 1 - levels.budget_left, 1.0, _text(end - timedelta(days=BUDGET_DAYS))

@@ -7,6 +7,7 @@ version and route, and what the process used: CPU, memory, open files, the queue
 Whoever reads adds them up. Nothing of a request's content is in them; files older than `KEEP_DAYS` are removed.
 """
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,24 @@ __all__ = [
 
 FORMAT = 1
 KEEP_DAYS = 35  # the month of an error budget, and some
-LATENCY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
+LATENCY_BOUNDS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)  # seconds
 
 
 @dataclass
@@ -183,7 +201,10 @@ class MinuteWriter:
             try:
                 if os.fstat(handle).st_size == 0:
                     line = msgspec.json.encode({"format": FORMAT, "latency_bounds_s": LATENCY_BOUNDS}) + b"\n" + line
-                os.write(handle, line)
+                size = os.fstat(handle).st_size
+                if os.write(handle, line) != len(line):  # the disk took a part
+                    os.ftruncate(handle, size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(handle)
         except OSError as error:

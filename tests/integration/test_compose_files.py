@@ -125,7 +125,7 @@ def test_volumes_belong_to_who_writes_them() -> None:
     owner = parsed(SHAPES["all"])["services"]["owner"]
     assert owner["volumes"] == ["log:/volumes/log", "state:/volumes/state"]
     assert all(
-        f"/volumes/{name}" in owner["command"][0] and "65532, 65532" in owner["command"][0] for name in ("log", "state")
+        f"/volumes/{name}" in owner["command"][0] and "10001, 10001" in owner["command"][0] for name in ("log", "state")
     )
     compile(owner["command"][0], "owner", "exec")
 

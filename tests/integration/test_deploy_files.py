@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from perron.minutes import LATENCY_BOUNDS
 from tests.conftest import free_port, perron, perron_json
 from tests.integration.test_deploy_local import declare, trained  # noqa: F401  # the fixture
 
@@ -109,7 +110,7 @@ def test_the_cost_is_estimated_first_by_what_is_declared_measured_or_assumed(pro
     usage = {"host": "one", "cores": 2, "cpu_s": 1.0}
     minute = {
         "start": f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}", "seconds": 60.0, "refused": {}, "usage": usage,
-        "traffic": [["things", 1, "champion", 700, 0, 700, [700, *[0] * 12], 3.5]],
+        "traffic": [["things", 1, "champion", 700, 0, 700, [700, *[0] * len(LATENCY_BOUNDS)], 3.5]],
     }  # fmt: skip
     (project / ".perron" / "minutes").mkdir()
     (project / ".perron" / "minutes" / f"{minute['start'][:10]}-1-a.jsonl").write_text(json.dumps(minute) + "\n")  # type: ignore[index]

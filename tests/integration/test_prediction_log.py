@@ -272,24 +272,26 @@ def test_what_every_place_has_is_dropped_and_what_is_written_or_waits_stays(proj
     sent = [json.loads(line)["id"] for file in first.rglob("*.jsonl") for line in file.read_text().splitlines()]
     assert sorted(sent) == sorted(ids)
     [rest] = log.glob("*.jsonl")
-    shipper = Shipper(log, [f"file://{second}"])
-    assert shipper.ship() and (log / ".ship").is_dir()
-    assert drop_sent(log) == 1 and not rest.exists()  # both have it
-    assert drop_sent(log) == 0
+    places = [f"file://{first}", f"file://{second}"]
+    assert drop_sent(log, places) == 0 and rest.exists()  # the second has nothing yet
+    Shipper(log, [f"file://{second}"]).ship()
+    assert drop_sent(log, places) == 1 and not rest.exists()
+    assert drop_sent(log, places) == 0
 
 
 def test_nothing_is_dropped_that_a_place_lacks(project: Path, tmp_path: Path) -> None:
     log = project / ".perron" / "predictions"
     with serving(project) as (address, _):
         ask(address, "p1")
-    assert drop_sent(log) == 0  # it goes nowhere
-    Shipper(log, [f"file://{tmp_path / 'a'}"]).ship()
-    (log / ".ship" / "b.json").write_text('{"format": 1, "place": "b", "segments": {}}')
-    assert drop_sent(log) == 0  # b has nothing of it
-    (log / ".ship" / "b.json").write_text("{")
-    assert drop_sent(log) == 0
-    (log / ".ship" / "b.json").unlink()
-    assert drop_sent(log) == 1
+    a, down = f"file://{tmp_path / 'a'}", f"file://{tmp_path / 'down'}"
+    (tmp_path / "down").write_text("a file where a folder should be")
+    shipper = Shipper(log, [a, down])
+    assert drop_sent(log, [a, down]) == 0  # it went nowhere yet
+    shipper.ship()
+    assert shipper.failing == [down] and drop_sent(log, [a, down]) == 0  # which has failed from the first
+    [known] = (log / ".ship").glob("*.json")
+    known.with_name("another.json").write_text("{")  # of a place that isn't sent to any more
+    assert drop_sent(log, [a]) == 1
     refused = perron("serve", "--drop-sent", cwd=project, check=False)
     assert refused.returncode == 1 and "there is no --log-to" in refused.stderr
 

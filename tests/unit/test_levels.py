@@ -116,6 +116,12 @@ def test_slow_answers_are_told_by_how_slow(tmp_path: Path) -> None:
     assert kinds(tmp_path, ServiceLimits(max_p99_ms=50)) == {"latency champion": "high"}
 
 
+def test_a_limit_of_seconds_is_held_to_as_well(tmp_path: Path) -> None:
+    write(tmp_path, 60, traffic(20, within_s=20.0))
+    assert kinds(tmp_path, ServiceLimits(max_p99_ms=10_000)) == {"latency champion": "high"}
+    assert kinds(tmp_path, ServiceLimits(max_p99_ms=40_000)) == {}
+
+
 def test_the_last_hour_counts_before_the_day(tmp_path: Path) -> None:
     write(tmp_path, 1300, traffic(10, within_s=2.0), until=NOW - timedelta(hours=2))
     assert "latency champion" in kinds(tmp_path)
@@ -134,6 +140,12 @@ def test_a_budget_that_burns_is_told_fast_and_slow(tmp_path: Path) -> None:
 def test_what_a_full_queue_refused_burns_the_budget_too(tmp_path: Path) -> None:
     write(tmp_path, 60, traffic(100), refused=2)
     assert kinds(tmp_path) == {"budget 1 h": "high"}
+
+
+def test_one_failure_alone_burns_no_budget_whatever_was_refused_before(tmp_path: Path) -> None:
+    write(tmp_path, 2, traffic(0), refused=600, until=NOW - timedelta(days=20))
+    write(tmp_path, 2, traffic(0, 1))
+    assert not any(kind in ("budget 1 h", "budget 6 h") for kind in kinds(tmp_path))
 
 
 def test_silence_is_told_of_what_was_asked_before(tmp_path: Path) -> None:
@@ -219,7 +231,7 @@ def test_a_quantile_is_in_the_bucket_of_the_value_that_it_is(values: list[float]
     exact = sorted(values)[max(0, -(-int(share * len(values) * 1e9) // 10**9) - 1)]
     place = next(place for place, bound in enumerate(LATENCY_BOUNDS) if exact <= bound)
     assert found is not None and found <= LATENCY_BOUNDS[min(place + 1, len(LATENCY_BOUNDS) - 1)] + 1e-9
-    assert quantile([0, 0], 0.5) is None and quantile([0] * 12 + [1], 0.5) == LATENCY_BOUNDS[-1]
+    assert quantile([0, 0], 0.5) is None and quantile([0] * len(LATENCY_BOUNDS) + [1], 0.5) == LATENCY_BOUNDS[-1]
 
 
 @given(some.integers(1, 500), some.integers(1, 500))

@@ -226,7 +226,7 @@ def serve(
         cors_origins=tuple(cors_origin or ()), access_log=access_log, traces=traces, workers=workers,
         on_log_failure="answer" if on_log_failure == "answer" else "refuse", anonymous_admin=address.is_loopback,
         windows=live / "windows" if not no_windows and clock is None else None,
-        minutes=live / "minutes" if clock is None else None, vertex=read_vertex(os.environ), drop_sent=drop_sent, batches=batches,
+        minutes=live / "minutes" if clock is None else None, vertex=read_vertex(os.environ), drop_sent=tuple(log_to or ()) if drop_sent else (), batches=batches,
         deployment=given.deployment,
     )  # fmt: skip
 

@@ -223,7 +223,7 @@ class Shipper:
         return len(rows)
 
     def _file(self, url: str) -> Path:
-        return self._folder / FOLDER / hashlib.sha256(_shown(url).encode()).hexdigest()[:16]
+        return _file_of(self._folder, url)
 
     def _read_places(self, url: str) -> "dict[str, _Came]":
         try:
@@ -257,16 +257,16 @@ class Shipper:
         self._locks.clear()
 
 
-def drop_sent(folder: Path) -> int:
-    """How many complete segments were deleted, since every place that the log goes on to has all of them.
+def drop_sent(folder: Path, urls: Sequence[str]) -> int:
+    """How many complete segments were deleted, since each of these places has all of them.
 
-    For disks that are small and end with their container. What a writer is at stays, and so does everything while no
-    place has anything.
+    For disks that are small and end with their container. What a writer is at stays, and so does everything while one of
+    the places has nothing yet.
     """
     came: list[dict[str, Any]] = []
-    for file in (folder / FOLDER).glob("*.json"):
+    for url in urls:
         try:
-            came.append(json.loads(file.read_bytes())["segments"])
+            came.append(json.loads(_file_of(folder, url).with_suffix(".json").read_bytes())["segments"])
         except (OSError, ValueError, KeyError):
             return 0
     done = 0
@@ -282,6 +282,11 @@ def drop_sent(folder: Path) -> int:
                 path.unlink()
                 done += 1
     return done
+
+
+def _file_of(folder: Path, url: str) -> Path:
+    """What is known of a place, without a suffix."""
+    return folder / FOLDER / hashlib.sha256(_shown(url).encode()).hexdigest()[:16]
 
 
 def _row(recorded: Recorded) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Settings:
     `cache_requests`: how many answered requests each version remembers, to answer equal ones without its graph; 0: none.
     `windows`, `minutes`: the folders of the live windows and of the minutes that monitoring reads; None keeps none.
     `anonymous_admin`: whether, while nobody is asked for a token, everybody may load and unload models.
-    `drop_sent`: whether a complete segment of the log is deleted once every place that the log goes on to has it.
+    `drop_sent`: the places that a complete segment of the log is deleted after, once all of them have it; none: it stays.
     `vertex`: the routes that Vertex AI asks at; None where it doesn't.
     `deployment`: `environment` and `id` of the deployment that it is of, for the log and the receipts; None: of none.
     `shared`: where the workers of one server leave their numbers; None for a server of one process.
@@ -94,7 +94,7 @@ class Settings:
     workers: int = 1
     batches: BatchSettings | None = None
     vertex: Vertex | None = None
-    drop_sent: bool = False
+    drop_sent: tuple[str, ...] = ()
     deployment: Mapping[str, Any] | None = None
 
 
@@ -267,7 +267,9 @@ class Service:
                 await loop.run_in_executor(self._tender, self.memory.tend)
                 await loop.run_in_executor(self._tender, self._note_minute)
                 if self.settings.drop_sent:
-                    await loop.run_in_executor(self._tender, drop_sent, self.settings.log_folder)
+                    await loop.run_in_executor(
+                        self._tender, drop_sent, self.settings.log_folder, self.settings.drop_sent
+                    )
                 failed = ""
             except Exception as error:
                 if repr(error) != failed:

@@ -122,6 +122,10 @@ class Registry(Collector):
         """The numbers under these labels; a version that is loaded again goes on counting."""
         return self._numbers.setdefault((model, str(version), route), Numbers())
 
+    def forget(self, model: str, version: int, route: str) -> None:
+        """Takes the numbers under these labels away."""
+        self._numbers.pop((model, str(version), route), None)
+
     def everywhere(self) -> dict[tuple[str, str, str], Numbers]:
         """The numbers by (model, version, route), of all workers together."""
         return self._all()[0]

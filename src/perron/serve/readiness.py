@@ -54,6 +54,7 @@ async def demand_ready(service: "Service") -> None:
             ) from error
         finally:
             endpoint.close()
+            service.registry.forget(model.name, model.default.version, ROUTE)  # it isn't anybody's traffic
 
 
 async def _no_body(limit: int) -> bytes:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from perron import image
 from perron.errors import DeclarationError
 
 __all__ = [
@@ -17,7 +18,7 @@ __all__ = [
 ]  # fmt: skip
 
 # Where the images have things: the bundle, the server's log, the project and its memory; and who runs in them.
-MODEL, LOG, PROJECT, USER = "/srv/model", "/var/lib/perron", "/srv/project", 65532
+MODEL, LOG, PROJECT, USER = f"/{image.MODEL}", f"/{image.LOG}", "/srv/project", int(image.USER.partition(":")[0])
 PERRON = ("python", "-m", "perron")  # both images have that Python in their PATH
 DASHBOARD_PORT = 8501
 

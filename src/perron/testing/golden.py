@@ -72,7 +72,8 @@ def _new_rows(subject: Subject, count: int) -> list[dict[str, Any]]:
     """Test rows, evenly from all; where the snapshot isn't here, rows like the bundle's sample."""
     try:
         some = subject.rows
-        rows = [dict(some[place * len(some) // count]) for place in range(min(count, len(some)))] if some else []
+        taken = min(count, len(some))
+        rows = [dict(some[place * len(some) // taken]) for place in range(taken)]
     except NotHere:
         from perron.tune.loadtest import rows_like  # not at the top: it brings the server
 
