@@ -131,8 +131,14 @@ def make_secret(path: Path) -> bytes:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             building = path.with_name(f".secret.{os.getpid()}")
-            write_atomically(building, secrets.token_hex(32))
-            building.chmod(0o600)
+            handle = os.open(
+                building, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+            )  # nobody else's from the first instant
+            try:
+                os.write(handle, secrets.token_hex(32).encode())
+                os.fsync(handle)
+            finally:
+                os.close(handle)
             with contextlib.suppress(FileExistsError):  # another process was quicker
                 os.link(building, path)
             building.unlink()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perron.errors import LedgerError
-from perron.store import Store, write_atomically
+from perron.store import Store, make_secret, write_atomically
 
 
 def files(folder: Path) -> list[Path]:
@@ -107,3 +107,10 @@ def test_two_processes_put_the_same_blobs_at_once(tmp_path: Path) -> None:
     assert len(blobs) == 100
     for blob in blobs:
         assert blob.parent.name + blob.name == hashlib.sha256(blob.read_bytes()).hexdigest()
+
+
+def test_a_secret_is_its_owners_alone_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "there" / "secret.key"
+    made = make_secret(path)
+    assert len(made) == 64 and make_secret(path) == made
+    assert path.stat().st_mode & 0o777 == 0o600 and [one.name for one in path.parent.iterdir()] == ["secret.key"]

@@ -324,7 +324,12 @@ def write_layout(image: Image, folder: Path) -> None:
                 shutil.copyfile(data, building / name)
         if folder.exists():
             os.replace(folder, old)
-        os.replace(building, folder)
+        try:
+            os.replace(building, folder)
+        except BaseException:
+            if old.exists():
+                os.replace(old, folder)
+            raise
     except OSError as error:
         raise PerronError(f"{folder} can't be written: {error.strerror}.") from error
     finally:

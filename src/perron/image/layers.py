@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -33,6 +34,7 @@ PIECE = 2 << 20
 LEVEL = 1
 MOST_KEPT = 24  # blobs of the cache, the newest used
 FORMAT = 1
+DIGEST = re.compile("(?:sha256:)?[0-9a-f]{64}")
 # Reads [[source, name in the image, place of the byte code], …]; what isn't Python of this version stays as it is, as compileall does.
 COMPILER = """
 import importlib._bootstrap_external as external, importlib.util, json, sys
@@ -83,6 +85,15 @@ class Blobs:
         self.folder = folder
 
     def path(self, digest: str) -> Path:
+        """Where the blob is.
+
+        Raises:
+            PerronError: a registry or a layout named it by something that is no SHA-256.
+        """
+        if not DIGEST.fullmatch(digest):
+            raise PerronError(
+                f"The digest {digest[:80]!r} isn't sha256: and 64 hexadecimal digits; the image is refused."
+            )
         return self.folder / "blobs" / digest.removeprefix("sha256:")
 
     def find(self, key: str) -> Layer | None:

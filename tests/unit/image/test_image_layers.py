@@ -199,3 +199,9 @@ def test_references_are_read_as_docker_reads_them(text: str, expected: Reference
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(NotFound, match="no registry's reference"):
         parse_reference(text)
+
+
+@pytest.mark.parametrize("digest", ["sha256:../../../etc/passwd", "/etc/passwd", "sha256:", "sha512:" + "0" * 64])
+def test_a_digest_that_is_none_is_no_path(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(PerronError, match="isn't sha256: and 64 hexadecimal digits"):
+        Blobs(tmp_path).path(digest)
