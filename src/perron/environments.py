@@ -246,7 +246,7 @@ GATE_KEYS, SCHEDULE_KEYS = ("metric", "at_most", "at_least"), ("name", "cron", "
 def environments_file() -> str:
     """The text of a first environments.toml: what holds without the file, and what else may be said."""
     return """# The environments that versions are deployed to; `perron deploy environments` shows them.
-# The same bundle goes from one to the next; docs/deploy.md explains every key.
+# The same bundle goes from one to the next; Perron's page on deployments (docs/deploy.md) explains every key.
 format = 1
 
 [dev]

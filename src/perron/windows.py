@@ -22,7 +22,7 @@ import numpy as np
 
 from perron.contract import Kind, Role, Schema
 from perron.errors import DataError
-from perron.predictions import iterate
+from perron.predictions import READINESS, iterate
 from perron.sketch import TableSketch
 from perron.sketch.column import Kind as SketchKind
 from perron.store import write_atomically
@@ -215,14 +215,24 @@ def read_windows(
             if key != day:
                 continue
             paths = [path for path in paths if path.name.endswith(f"-{DAY}.sketch")]
-        rebuilt = [path for path in paths if f"-{REBUILT}" in path.name]  # it holds all that the others hold
-        for path in rebuilt or paths:
-            try:
-                sketch = TableSketch.from_bytes(path.read_bytes())
-                found[key] = merged([found[key], sketch]) if key in found else sketch
-            except (DataError, OSError):
-                continue
+        rebuilt = [path for path in paths if f"-{REBUILT}" in path.name]
+        live = [path for path in paths if path not in rebuilt]
+        # What was made of the log holds all that servers had written by then; they may have gone on since.
+        sketches = max((_sum(rebuilt), _sum(live)), key=lambda one: 0 if one is None else one.rows)
+        if sketches is not None:
+            found[key] = merged([found[key], sketches]) if key in found else sketches
     return found
+
+
+def _sum(paths: Sequence[Path]) -> TableSketch | None:
+    """The sketch of all these files; one that is damaged, or was just removed, is left out. None where there is none."""
+    parts = []
+    for path in paths:
+        try:
+            parts.append(TableSketch.from_bytes(path.read_bytes()))
+        except (DataError, OSError):
+            continue
+    return merged(parts) if parts else None
 
 
 def merged(sketches: Sequence[TableSketch]) -> TableSketch:
@@ -295,7 +305,7 @@ def _batches(
     waiting: dict[tuple[int, str, datetime], list[tuple[Mapping[str, Any], Any, float]]] = {}
     for recorded in iterate(log_folder):
         version = recorded.header["version"]
-        if recorded.header["model"] != model or version not in schemas:
+        if recorded.header["model"] != model or version not in schemas or recorded.route == READINESS:
             continue
         hour = datetime.fromisoformat(recorded.time).replace(minute=0, second=0, microsecond=0)
         if every == "day":

@@ -571,6 +571,8 @@ def test_a_dockerfile_passes_hadolint_and_keeps_what_people_change(project: Path
     (project / "build" / "Dockerfile").write_text(text + "# mine\n")
     said = perron("package", "--dockerfile", "build", "--allow-anonymous", cwd=project).stdout
     assert "changed by hand" in said and (project / "build" / "Dockerfile").read_text().endswith("# mine\n")
+    (project / "build" / "model" / "manifest.json").write_text("{}")  # as another version's
+    refused(project, ["--dockerfile", "build"], "was changed by hand, and is of another version than")
     perron(
         "package",
         "--dockerfile",

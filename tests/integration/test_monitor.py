@@ -22,7 +22,7 @@ from perron.predictions import iterate
 from perron.project import Project
 from perron.sketch import TableSketch
 from perron.windows import read_windows
-from tests.conftest import perron, perron_json
+from tests.conftest import free_port, perron, perron_json
 
 
 def rows_of(housing_csv: Path, count: int, seed: int = 0) -> list[tuple[dict[str, Any], float]]:
@@ -113,6 +113,30 @@ def test_windows_are_rebuilt_from_the_log_as_they_were(housing_copy: Path, housi
             assert (column.nulls, column.low, column.high, column.distinct.estimate) == (
                 twin.nulls, twin.low, twin.high, twin.distinct.estimate,
             )  # fmt: skip
+
+
+def test_traffic_after_a_rebuild_is_seen(housing_copy: Path, housing_csv: Path) -> None:
+    with serving(housing_copy) as (address, _):
+        send(address, rows_of(housing_csv, 100), with_outcomes=False)
+    assert perron("monitor", "--rebuild", "--fail-on", "never", cwd=housing_copy).returncode == 0
+    assert look(housing_copy).rows == 100
+    with serving(housing_copy) as (address, _):
+        send(address, rows_of(housing_csv, 150), with_outcomes=False)
+    assert look(housing_copy).rows == 250
+
+
+def test_a_servers_own_first_prediction_is_nobodys_traffic(housing_copy: Path, housing_csv: Path) -> None:
+    (housing_copy / "environments.toml").write_text(f'[dev]\ntarget = "local"\nport = {free_port()}\n')
+    address = perron_json("deploy", "local", "--env", "dev", cwd=housing_copy)["detail"]["address"]
+    try:
+        send(address, rows_of(housing_csv, 60), with_outcomes=False)
+        assert 'route="readiness"' not in httpx.get(f"{address}/metrics").text
+    finally:
+        perron("deploy", "stop", "--env", "dev", cwd=housing_copy)
+    assert any(one.route == "readiness" for one in iterate(housing_copy / ".perron" / "predictions"))
+    perron("monitor", "--rebuild", "--fail-on", "never", cwd=housing_copy)
+    found = look(housing_copy)
+    assert found.rows == 60 and found.levels is not None and found.levels.rows == 60
 
 
 def test_workers_keep_windows_of_their_own_that_add_up(housing_copy: Path, housing_csv: Path) -> None:

@@ -36,11 +36,13 @@ from typing import Any
 from perron.errors import LedgerError, MissingPackage, NotFound
 
 __all__ = [
+    "READINESS",
     "IdMaker", "PredictionLog", "ROTATE", "Recorded", "closed", "find", "iterate", "line", "make_ids", "new_segment_name", "read_segment", "segments",
 ]  # fmt: skip
 
 FORMAT = 1
 ROTATE = ".rotate"  # whoever touches this file in a log's folder asks its writers to begin new segments
+READINESS = "readiness"  # the route of a server's own first prediction, which is nobody's traffic
 SEGMENT_BYTES = 64 << 20
 ID = re.compile(r"(?P<segment>[0-9a-f]{20})-(?P<number>[0-9a-f]{8,})-[0-9a-f]{8}")
 

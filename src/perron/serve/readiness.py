@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from perron.bundle import GraphBundle
 from perron.check.request import Rejection
 from perron.errors import DeploymentError, PerronError
+from perron.predictions import READINESS
 from perron.serve.problem import Answer, encode
 
 if TYPE_CHECKING:
     from perron.serve.app import Service
 
-__all__ = ["ROUTE", "demand_ready"]
+__all__ = ["demand_ready"]
 
-ROUTE = "readiness"
 HEALTH = "/health/ready"
 
 
@@ -37,7 +37,7 @@ async def demand_ready(service: "Service") -> None:
         bundle = model.default.bundle
         if isinstance(bundle, GraphBundle):
             continue
-        endpoint = service.models.make_endpoint(bundle, model.default.version, ROUTE)
+        endpoint = service.models.make_endpoint(bundle, model.default.version, READINESS)
         try:
             body = encode({"rows": bundle.sample["rows"][:1]})
             rows = endpoint.decode(body)
@@ -54,7 +54,7 @@ async def demand_ready(service: "Service") -> None:
             ) from error
         finally:
             endpoint.close()
-            service.registry.forget(model.name, model.default.version, ROUTE)  # it isn't anybody's traffic
+            service.registry.forget(model.name, model.default.version, READINESS)  # it isn't anybody's traffic
 
 
 async def _no_body(limit: int) -> bytes:

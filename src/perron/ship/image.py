@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from perron.digest import digest_file
 from perron.errors import DeclarationError, PerronError
 from perron.image import PORT, USER, entry_point
 from perron.image.closure import Package, perron_files, requirements_text
@@ -131,7 +132,8 @@ def write_build(
 
     Raises:
         DeclarationError: the base isn't an image's name.
-        SourceError, PerronError: the folder can't be written, or `model` in it is something else.
+        SourceError, PerronError: the folder can't be written, `model` in it is something else, or a person changed a file
+            there that is of another version.
     """
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     wheel, data = build_wheel(perron_files())
@@ -142,6 +144,15 @@ def write_build(
     model = folder / "model"
     if model.exists() and not (model / "manifest.json").is_file():
         raise PerronError(f"{model} exists and isn't a bundle; choose another folder or remove it.")
+    known = digest_file(model / "manifest.json") if model.exists() else None
+    if not force and known != digest_file(subject.bundle / "manifest.json"):
+        planned = write_files(folder, files, is_check=True)
+        mine = next((name for name, status in planned.items() if status == "changed"), None)
+        if mine is not None:
+            raise PerronError(
+                f"{folder / mine} was changed by hand, and is of another version than {subject.version}; choose another folder, "
+                "or write over it with --force."
+            )
     statuses = write_files(folder, files, force=force)
     building = folder / f".model.{os.getpid()}"
     try:
