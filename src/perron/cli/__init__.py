@@ -1,5 +1,6 @@
 """The `perron` command: one file per verb, each of which parses, calls the library and prints."""
 
+import contextlib
 import gc
 import os
 import re
@@ -80,5 +81,9 @@ def _warn(message: Any, category: Any, *rest: Any) -> None:
 
 
 def _fail(message: str, code: int) -> None:
+    """Says why and ends the process at once: a reading thread of Arrow's that was given up may yet run, and would abort it."""
     print(f"perron: {' '.join(message.splitlines())}", file=sys.stderr)
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
