@@ -355,7 +355,12 @@ def _table_mistakes(name: str, table: Any) -> Iterator[Mistake]:
 
 
 def _useless(key: str, target: str, targets: frozenset[str]) -> str:
-    hint = "; what the deploying shell has in its environment, the server has" if key == "secrets" else ""
+    hint = (
+        "; a local server has the environment of the shell that started its supervisor (`perron deploy stop` before a "
+        "change of it), and `variables`"
+        if key == "secrets"
+        else ""
+    )
     return f"the target {target} has no use for it; it is for {', '.join(t for t in TARGETS if t in targets)}{hint}"
 
 

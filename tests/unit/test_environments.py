@@ -93,7 +93,7 @@ def test_every_key_is_read() -> None:
         ("[prd]\nport = true", "prd.port", "a whole number"),
         ('[prd]\ntarget = "locl"', "prd.target", "did you mean 'local'?"),
         ('[prd]\ntarget = "local"\nreplicas_max = 2', "prd.replicas_max", "has no use for it; it is for compose, cloud-run, kubernetes"),
-        ('[prd]\ntarget = "local"\nsecrets = { A = "b" }', "prd.secrets", "what the deploying shell has in its environment"),
+        ('[prd]\ntarget = "local"\nsecrets = { A = "b" }', "prd.secrets", "the environment of the shell that started its supervisor"),
         ('[prd]\ntarget = "compose"\nhost = "0.0.0.0"', "prd.host", "it is for local"),
         ('[prd]\nafter = "acx"\n[acc]', "prd.after", "did you mean 'acc'?"),
         ('[prd]\nafter = "acc"\n[acc]\nafter = "prd"', "prd.after", "comes after itself"),

@@ -5,6 +5,7 @@ accept from it at once; connections that wait in its queue belong to neither, so
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -22,6 +23,7 @@ LISTEN_FD, READY_FD, DEPLOYMENT, DRAIN = (
     "PERRON_LISTEN_FD", "PERRON_READY_FD", "PERRON_DEPLOYMENT", "PERRON_DRAIN_S",
 )  # fmt: skip
 LOOK_EVERY_S = 0.02
+REPLACE_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -109,25 +111,31 @@ def _accept_no_more(listening: int) -> None:
     it down would shut it for them, too. What the server accepted stays, and what it didn't waits for the others.
     """
     wanted = os.fstat(listening).st_ino
-    family = socket.socket(fileno=os.dup(listening)).family
+    with socket.socket(fileno=os.dup(listening)) as known:
+        family = known.family
     with socket.socket(family) as silent:
         silent.setblocking(False)  # or its server's next accept would wait for ever
         silent.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
         silent.listen(1)
-        for descriptor in _sockets():
-            if os.fstat(descriptor).st_ino == wanted:
-                os.dup2(silent.fileno(), descriptor)
+        for _ in range(REPLACE_TRIES):
+            left = [descriptor for descriptor, inode in _sockets().items() if inode == wanted]
+            if not left:
+                break
+            for descriptor in left:
+                with contextlib.suppress(OSError):  # another thread opens or closes just then: looked at again
+                    os.dup2(silent.fileno(), descriptor)
 
 
-def _sockets() -> list[int]:
-    """The descriptors of this process that are sockets."""
-    found = []
+def _sockets() -> dict[int, int]:
+    """The descriptors of this process that are sockets, each with its inode."""
+    found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
-            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                found.append(int(name))
+            known = os.fstat(int(name))
         except OSError:  # closed meanwhile, as the listing's own is
             continue
+        if stat.S_ISSOCK(known.st_mode):
+            found[int(name)] = known.st_ino
     return found
 
 

@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from perron.environments import Environment
 from perron.errors import DeploymentError
 from perron.process import Process
 from perron.schedule import unit_text, unit_word
-from perron.targets.supervisor import Home, Service, ask, open_socket, supervise, tail
+from perron.targets.supervisor import KILL_AFTER_S, LOOK_EVERY_S, Home, Service, ask, open_socket, supervise, tail
 
 __all__ = ["Local", "home_of", "make_target", "service_of", "systemd_unit"]
 
@@ -120,14 +121,21 @@ class Local:
 
     def stop(self, folder: Path, environment: Environment, declared: Deployment | None) -> bool:
         home = home_of(folder, environment.name)
+        drain_s = home.drain_s(environment.drain_s)
         if home.supervisor is not None:
-            told = home.read_state().get("service")
-            drain_s = told["drain_s"] if told else environment.drain_s
-            _ask(home, {"do": "stop"}, drain_s + SPARE_S)
+            answer = _ask(home, {"do": "stop"}, drain_s + SPARE_S)
+            if "failure" in answer:
+                raise DeploymentError(f"{environment.name} isn't stopped: {answer['failure']}.")
             return True
         left = home.servers
         for server in left:
             server.send(signal.SIGTERM)
+        end = time.monotonic() + drain_s + KILL_AFTER_S
+        while any(one.is_alive for one in left):
+            if time.monotonic() > end:
+                for server in left:
+                    server.kill()
+            time.sleep(LOOK_EVERY_S)
         return bool(left)
 
 

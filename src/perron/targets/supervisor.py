@@ -18,7 +18,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -40,6 +41,12 @@ KILL_AFTER_S = (
 LOG_BYTES, LOGS_KEPT, DEPLOYMENTS_KEPT = 10 << 20, 3, 10
 LAST_LINES, LAST_BYTES = 6, 4096
 LOCK_TRIES = 10
+ORDER_BYTES = 1 << 20
+ANSWER_S = 1.0  # for what is yet to be answered when the supervisor ends
+LOOK_EVERY_S = 0.05
+SETTLED_S = 60.0  # one that is too heavy again so soon after its start would be so for ever
+LONGEST_REST_S = 300.0  # between tries to replace one that is too heavy
+ENDING = "the supervisor was told to stop meanwhile"
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,12 @@ class Home:
         told = self.read_state()
         found = [Process.read(one) for one in (told.get("server"), *told.get("going", ()))]
         return [one for one in found if one is not None and one.is_alive]
+
+    def drain_s(self, default: float) -> float:
+        """How long the servers that a supervisor started wait for what is under way."""
+        service = self.read_state().get("service")
+        found = service.get("drain_s") if isinstance(service, dict) else None
+        return found if isinstance(found, int | float) else default
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -216,6 +229,8 @@ class _Server:
     since: float
     ready_in: int  # where it tells that it is ready
     is_going: bool = False
+    is_lighter: bool = False  # it took the place of one that was too heavy
+    is_heavy: bool = False  # and is too heavy itself, which another one would be, too
 
     def kill(self) -> None:
         """Ends it and its workers at once."""
@@ -229,12 +244,19 @@ class Supervisor:
     def __init__(self, home: Home, listening: socket.socket) -> None:
         self._home, self._listening = home, listening
         self._orphans = home.servers  # of a supervisor that was killed
+        self._leaving: set[Process] = set()  # those of them that were told to go
+        self._orphans_drain_s = home.drain_s(Service.drain_s)
         self._current: _Server | None = None
         self._starting: _Server | None = None
         self._going: set[_Server] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._answering: set[asyncio.Task[Any]] = set()
         self._changing = asyncio.Lock()
         self._ended = asyncio.Event()
+        self._ending = asyncio.Event()  # whatever becomes ready from now on isn't taken
+        self._is_written = True
+        self._complaint = ""
+        self._heavy_tries, self._heavy_until = 0, 0.0
         self._phase, self._note = "starting", ""
         self._restarts = self._early = self._failures = 0
         self._exit_code = 0
@@ -249,20 +271,25 @@ class Supervisor:
         with self._home.control() as path:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-            server = await asyncio.start_unix_server(self._answer, path)
+            server = await asyncio.start_unix_server(self._answer, path, limit=ORDER_BYTES)
             os.chmod(path, 0o600)
         tell("ok")
         try:
             if first is not None:
                 failure = await self._swap(first)
-                if failure is not None:
+                if failure is not None and not self._ending.is_set():
                     self._tell(failure)
                     return 1
             self._begin(self._look_after())
             await self._ended.wait()
         finally:
+            self._ending.set()
             server.close()
             (self._home.folder / "control").unlink(missing_ok=True)
+            if self._starting is not None:
+                self._starting.kill()
+            if self._answering:
+                await asyncio.wait(self._answering, timeout=ANSWER_S)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -274,42 +301,95 @@ class Supervisor:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Does what one connection asks; a swap whose asker goes away before it is done is not done."""
-        with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):
-            order = json.loads(await reader.readline())
-            doing = asyncio.create_task(self._do(order))
-            leaving = asyncio.create_task(reader.read())
-            await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done() and order["do"] == "swap":
-                doing.cancel()
-            leaving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                writer.write(json.dumps(await doing).encode() + b"\n")
-                await writer.drain()
-        writer.close()
-        if self._current is None and not self._changing.locked():  # nothing came of the first order
-            self._ended.set()
+        answering = asyncio.current_task()
+        assert answering is not None
+        self._answering.add(answering)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                answer = await self._hear(reader)
+                if answer is not None:
+                    writer.write(json.dumps(answer).encode() + b"\n")
+                    await writer.drain()
+            writer.close()
+        finally:
+            self._answering.discard(answering)
+        if self._current is None and not self._changing.locked() and not self._ending.is_set():
+            self._ended.set()  # nothing came of the first order
 
-    async def _do(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        match order["do"]:
-            case "swap":
-                failure = await self._swap(Service.read(order["service"]))
+    async def _hear(self, reader: asyncio.StreamReader) -> dict[str, Any] | None:
+        """The answer to an order; None where nobody is there to hear it."""
+        try:
+            text = await reader.readline()
+            order = json.loads(text) if text else None
+        except (ValueError, RecursionError) as error:
+            return _misunderstood(error)
+        if not text:
+            return None
+        doing = asyncio.create_task(self._do(order))
+        leaving = asyncio.create_task(reader.read())
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done() and isinstance(order, dict) and order.get("do") == "swap":
+            doing.cancel()
+        leaving.cancel()
+        try:
+            return await doing
+        except asyncio.CancelledError:
+            return None
+
+    async def _do(self, order: Any) -> dict[str, Any]:
+        """The answer to an order, whoever sent it: of another version's shape, too."""
+        try:
+            service = Service.read(order["service"]) if order["do"] == "swap" else None
+            if order["do"] not in ("swap", "stop"):
+                raise ValueError(f"there is no order {order['do']!r:.40}")
+        except (TypeError, KeyError, ValueError) as error:
+            return _misunderstood(error)
+        try:
+            if service is not None:
+                failure = await self._swap(service)
                 return {"failure": failure} if failure is not None else self.told
-            case "stop":
-                await self._stop()
-        return self.told
+            await self._stop()
+            return self.told
+        except Exception as error:  # one order's failure is no other's
+            self._tell(_traceback(error))
+            return {"failure": f"the supervisor failed at it: {type(error).__name__}: {error}"}
 
-    async def _swap(self, service: Service) -> str | None:
-        """Nothing, once the service answers in the place of what did; or why it doesn't, and all is as it was."""
+    async def _swap(self, service: Service, instead_of: _Server | None = None) -> str | None:
+        """Nothing, once the service answers in the place of what did; or why it doesn't, and all is as it was.
+
+        Args:
+            service: what is to answer.
+            instead_of: only in this one's place; None: in that of whichever answers.
+        """
         async with self._changing:
-            made = await self._launch(service)
-            failure = await self._until_ready(made)
-            if failure is not None:
-                return failure
-            if self._phase == "stopping":
-                made.kill()
-                return "the supervisor was told to stop meanwhile"
+            if instead_of is not None and instead_of is not self._current:
+                return "another one took its place meanwhile"
+            try:
+                made = await self._make(service)
+            except OSError as error:
+                return f"version {service.version} can't be started: {error}"
+            if isinstance(made, str):
+                return made
             self._take(made)
             return None
+
+    async def _make(self, service: Service) -> _Server | str:
+        """A server that accepts requests; or why there is none, and then its process is gone. To be called with `_changing` held.
+
+        Raises:
+            OSError: the machine can't start a process.
+        """
+        if self._ending.is_set():
+            return ENDING
+        made = await self._launch(service)
+        if self._ending.is_set():
+            made.kill()
+        failure = await self._until_ready(made)
+        if self._ending.is_set():
+            made.kill()
+            await made.process.wait()
+            return ENDING
+        return made if failure is None else failure
 
     def _take(self, made: _Server) -> None:
         """Makes a ready server the one that answers, and has the others go."""
@@ -319,25 +399,28 @@ class Supervisor:
             self._restarts = self._early = 0
         if before is not None and not before.is_going:
             self._begin(self._retire(before))
-        for orphan in self._orphans:
-            orphan.send(signal.SIGTERM)
-        self._orphans = []
+        self._dismiss_orphans()
         self._begin(self._watch(made))
         self._write()
         self._tell(f"version {made.service.version} answers, by process {made.process.pid}")
-        self._forget_logs()
+        try:
+            self._forget_logs()
+        except OSError as error:
+            self._complain(f"old logs can't be removed: {error}")
 
     async def _stop(self) -> None:
         """Has everything go, and ends the supervisor."""
+        self._ending.set()
         self._phase, self._note = "stopping", ""
-        current = self._current
-        if current is not None:
-            self._tell("told to stop")
-            await self._retire(current)
-        for orphan in self._orphans:
-            orphan.send(signal.SIGTERM)
-        while self._going:
-            await asyncio.sleep(0.02)
+        self._tell("told to stop")
+        self._dismiss_orphans()
+        if self._starting is not None:
+            self._starting.kill()
+        if self._current is not None:
+            await self._retire(self._current)
+        async with self._changing:  # a swap or a restart that was under way sees that it came too late
+            while self._going or self._leaving:
+                await asyncio.sleep(LOOK_EVERY_S)
         self._current, self._phase = None, "stopped"
         self._write()
         self._ended.set()
@@ -359,6 +442,9 @@ class Supervisor:
                     *service.command, cwd=service.project, stdin=asyncio.subprocess.DEVNULL, stdout=output,
                     stderr=output, env=variables, pass_fds=(self._listening.fileno(), ready_out), start_new_session=True,
                 )  # fmt: skip
+        except BaseException:
+            os.close(ready_in)
+            raise
         finally:
             os.close(ready_out)
         identity = Process.of(process.pid) or Process(process.pid, 0)
@@ -413,35 +499,71 @@ class Supervisor:
             self._going.discard(server)
             self._write()
 
+    async def _dismiss(self, orphan: Process) -> None:
+        """Has a server of a supervisor that was killed finish what is under way, and end."""
+        orphan.send(signal.SIGTERM)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._orphans_drain_s + KILL_AFTER_S
+        while orphan.is_alive and loop.time() < end:
+            await asyncio.sleep(LOOK_EVERY_S)
+        if orphan.is_alive:
+            self._tell(f"process {orphan.pid} didn't end in time and is killed")
+            orphan.kill()
+            while orphan.is_alive:
+                await asyncio.sleep(LOOK_EVERY_S)
+        self._orphans.remove(orphan)
+        self._leaving.discard(orphan)
+        self._write()
+
+    def _dismiss_orphans(self) -> None:
+        for orphan in self._orphans:
+            if orphan not in self._leaving:
+                self._leaving.add(orphan)
+                self._begin(self._dismiss(orphan))
+
     async def _watch(self, server: _Server) -> None:
         """Starts a server again when it ends by itself; gives up when it can't be helped."""
         code = await server.process.wait()
         server.kill()  # workers of its that are left
-        lived = time.time() - server.since
+        lived: float | None = time.time() - server.since
         why = f"process {server.process.pid} ended by {_words(code)} after {lived:.1f} s"
-        while not server.is_going and self._current is server and self._phase != "stopping":
-            self._early = self._early + 1 if lived < EARLY_S else 0
+        refused = 0  # by the machine, which the server can't help: it may well start later
+        while self._is_missed(server):
+            if lived is not None:
+                self._early = self._early + 1 if lived < EARLY_S else 0
             self._phase, self._note = "restarting", why
             self._write()
             self._tell(why)
             if self._early > MOST_EARLY:
                 self._give_up(server)
                 return
-            await asyncio.sleep(min(FIRST_PAUSE_S * 2**self._early, LONGEST_PAUSE_S))
+            await asyncio.sleep(min(FIRST_PAUSE_S * 2 ** min(self._early + refused, 10), LONGEST_PAUSE_S))
             async with self._changing:
-                if server.is_going or self._current is not server or self._phase == "stopping":  # a swap came first
+                if not self._is_missed(server):  # a swap came first
                     return
-                made = await self._launch(server.service)
-                failure = await self._until_ready(made)
-                if failure is None:
+                try:
+                    made = await self._make(server.service)
+                except OSError as error:
+                    refused, lived, why = (
+                        refused + 1,
+                        None,
+                        f"version {server.service.version} can't be started: {error}",
+                    )
+                    continue
+                if isinstance(made, _Server):
                     server.is_going = True
                     self._restarts += 1
                     self._take(made)
                     return
-            lived, why = 0.0, failure
+            lived, why = 0.0, made
+
+    def _is_missed(self, server: _Server) -> bool:
+        """Whether nothing else answers in a server's place, or is to."""
+        return not server.is_going and self._current is server and not self._ending.is_set()
 
     def _give_up(self, server: _Server) -> None:
         log = self._home.log(server.service.deployment)
+        self._ending.set()
         self._phase = "given up"
         self._note = f"it ended {self._early} times as it started; {log} ends with: {tail(log)}"
         self._current = None
@@ -456,35 +578,88 @@ class Supervisor:
         while True:
             current = self._current
             await asyncio.sleep(current.service.health_s if current is not None else 1.0)
+            try:
+                await self._look(current)
+            except OSError as error:
+                self._complain(f"looking after the server failed, and is tried again: {error}")
+
+    async def _look(self, current: _Server | None) -> None:
+        """Looks once; `current` is what answered when the wait for it began."""
+        try:
             self._rotate_logs()
-            if current is None or current is not self._current or self._phase != "serving" or self._changing.locked():
-                continue
-            service = current.service
-            if await _lives(*service.reachable, max(1.0, service.health_s)):
-                self._failures = 0
-            elif current is self._current and self._phase == "serving":
-                self._failures += 1
-                if self._failures >= MOST_FAILURES:
-                    self._tell(f"process {current.process.pid} didn't answer {self._failures} times and is killed")
-                    current.kill()
-                continue
-            weight = current.identity.memory_mb()
-            if service.memory_mb is not None and weight > service.memory_mb:
-                self._tell(f"process {current.process.pid} has {weight:.0f} MiB, more than {service.memory_mb}")
-                restarts = self._restarts
-                if await self._swap(service) is None:
-                    self._restarts = restarts + 1
-                    self._note = f"replaced when it had {weight:.0f} MiB"
-                    self._write()
+        except OSError as error:
+            self._complain(f"the logs can't be cut: {error}")
+        if not self._is_written:
+            self._write()
+        if current is None or not self._is_serving(current) or self._changing.locked():
+            return
+        service = current.service
+        if await _lives(*service.reachable, max(1.0, service.health_s)):
+            self._failures = 0
+            if self._is_serving(current):
+                await self._weigh(current)
+        elif self._is_serving(current):
+            self._failures += 1
+            if self._failures >= MOST_FAILURES:
+                self._tell(f"process {current.process.pid} didn't answer {self._failures} times and is killed")
+                current.kill()
+
+    def _is_serving(self, server: _Server) -> bool:
+        return server is self._current and self._phase == "serving"
+
+    async def _weigh(self, current: _Server) -> None:
+        """Has a fresh server take the place of one that is too heavy, unless that wouldn't help."""
+        most, loop = current.service.memory_mb, asyncio.get_running_loop()
+        if most is None or current.is_heavy or loop.time() < self._heavy_until:
+            return
+        weight = current.identity.memory_mb()
+        if weight <= most:
+            return
+        if current.is_lighter and time.time() - current.since < SETTLED_S:
+            current.is_heavy = True
+            self._note = (
+                f"it has {weight:.0f} MiB so soon after it was started, more than memory_mb = {most}, as the one before it; "
+                "it isn't replaced again: raise memory_mb and deploy"
+            )
+        else:
+            self._tell(f"process {current.process.pid} has {weight:.0f} MiB, more than {most}")
+            failure = await self._swap(current.service, current)
+            if failure is None:
+                assert self._current is not None
+                self._current.is_lighter = True
+                self._restarts += 1
+                self._heavy_tries = 0
+                self._note = f"replaced when it had {weight:.0f} MiB"
+            elif self._is_serving(current):
+                self._heavy_tries += 1
+                rest_s = min(current.service.health_s * 2 ** min(self._heavy_tries, 10), LONGEST_REST_S)
+                self._heavy_until = loop.time() + rest_s
+                self._note = (
+                    f"it has {weight:.0f} MiB, more than memory_mb = {most}, and couldn't be replaced: {failure}"
+                )
+            else:
+                return
+        self._write()
+        self._tell(self._note)
 
     def _rotate_logs(self) -> None:
-        """Keeps the last bytes of each log: copied away and cut, since a server goes on writing at the file's end."""
+        """Keeps the last bytes of each log: copied away and cut, since a server goes on writing at the file's end.
+
+        Raises:
+            OSError: there is no room for the copy, say; then all is as it was.
+        """
         for path in self._home.logs.glob("*.log"):
             if path.stat().st_size > LOG_BYTES:
+                copy = Path(f"{path}.new")
+                try:
+                    shutil.copyfile(path, copy)
+                except OSError:
+                    copy.unlink(missing_ok=True)
+                    raise
                 for number in range(LOGS_KEPT, 1, -1):
                     with contextlib.suppress(FileNotFoundError):
                         os.replace(f"{path}.{number - 1}", f"{path}.{number}")
-                shutil.copyfile(path, f"{path}.1")
+                os.replace(copy, f"{path}.1")
                 os.truncate(path, 0)
 
     def _forget_logs(self) -> None:
@@ -510,15 +685,34 @@ class Supervisor:
         }  # fmt: skip
 
     def _write(self) -> None:
-        write_atomically(self._home.state, json.dumps(self.told, indent=2) + "\n")
+        """Writes down what is told, for whoever looks; where that can't be, it is tried again at the next look."""
+        try:
+            write_atomically(self._home.state, json.dumps(self.told, indent=2) + "\n")
+            self._is_written = True
+        except OSError as error:
+            self._is_written = False
+            self._complain(f"{self._home.state} can't be written: {error}")
 
     def _tell(self, words: str) -> None:
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a full disk, say: what is looked after is worth more than the log
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}", file=sys.stderr, flush=True)
 
-    def _begin(self, work: Any) -> None:
+    def _complain(self, words: str) -> None:
+        """Tells what may go wrong again and again, once."""
+        if words != self._complaint:
+            self._complaint = words
+            self._tell(words)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finish)
+
+    def _finish(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._tell(_traceback(error))
 
 
 async def _lives(host: str, port: int, within_s: float) -> bool:
@@ -533,6 +727,18 @@ async def _lives(host: str, port: int, within_s: float) -> bool:
                 writer.close()
     except (OSError, TimeoutError):
         return False
+
+
+def _misunderstood(error: Exception) -> dict[str, str]:
+    """The answer to what is no order."""
+    return {
+        "failure": f"the supervisor doesn't understand what it is asked ({type(error).__name__}: {error}); where it is of another "
+        "version of perron, `perron deploy stop`, then deploy"
+    }
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _words(code: int) -> str:
