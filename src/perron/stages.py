@@ -289,7 +289,9 @@ def stages_of(paths: Iterable[str], environments: Iterable[Environment], pyproje
             raise DeclarationError(
                 f"environments.toml: {name} is also a stage of every project; call the environment otherwise."
             )
-        deploy = (("perron", "deploy", environment.target or "local", "--env", name),)
+        target = environment.target or "local"
+        applied = () if target == "local" else ("--apply",)  # without it files are written, and nothing is deployed
+        deploy = (("perron", "deploy", target, "--env", name, *applied),)
         needs = (environment.after or "image",)
         stages.append(Stage(name, f"deploy to {name}", f"what passed, to the environment {name}", deploy, needs, name))
     return Stages(tuple(stages), left_out)

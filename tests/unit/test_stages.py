@@ -105,7 +105,7 @@ def test_environments_are_stages_by_their_targets_and_order(tmp_path: Path) -> N
     )
     found = of([], tmp_path)
     assert found.names[-2:] == ("here", "there")
-    assert command(found, "there") == ["perron deploy kubernetes --env there"]
+    assert command(found, "there") == ["perron deploy kubernetes --env there --apply"]
     assert [stage.needs for stage in found.found[-2:]] == [("image",), ("here",)]
 
 

@@ -1,8 +1,10 @@
 """Orders in; a Docker Compose project that is up out."""
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from perron.delivery import Order
 from perron.ship.compose import compose_files, course_files
@@ -36,19 +38,37 @@ class Compose(FileTarget):
     def files(self, order: Order) -> dict[str, str]:
         if order.environment.service.get("four_services"):
             return course_files(spec_of(order))
-        profiles = self._profiles
-        if profiles is None:
-            profiles = order.environment.service.get("profiles", ())
-        return compose_files(spec_of(order), profiles=profiles)
+        return compose_files(spec_of(order), profiles=self._parts(order))
+
+    def _parts(self, order: Order) -> Sequence[str]:
+        """The profiles: those that were given, else of the deployment that the order follows, else the environment's."""
+        if self._profiles is not None:
+            return self._profiles
+        found: Sequence[str] = order.like.get("profiles", order.environment.service.get("profiles", ()))
+        return found
+
+    def options(self, order: Order) -> dict[str, Any]:
+        return {"profiles": list(self._parts(order))}
 
     def _compose(self, *words: str) -> list[str]:
         return [*(["docker", "compose"] if self.tool == "docker" else [self.tool]), *words]
 
     def commands(self, order: Order) -> list[list[str]]:
-        return [self._compose("up", "-d", "--remove-orphans")]
+        return [self._compose("up", "-d")]
 
     def ending(self, order: Order) -> list[list[str]]:
         return [self._compose("down")]
+
+    def finding(self, order: Order) -> list[str]:
+        return self._compose("--project-name", spec_of(order).resource, "ps", "--all", "--quiet")
+
+    def leaving(self, order: Order, found: str | None) -> tuple[list[list[str]], str]:
+        name = spec_of(order).resource
+        look = shlex.join(self._compose("--project-name", name, "ps", "--all"))
+        return [], (
+            f"Containers of {name} were there before, or may have been, and the files that they were made of aren't here: "
+            f"what runs now was left as it is; look at it by `{look}`."
+        )
 
     def url(self, order: Order) -> str | None:
         return super().url(order) or f"http://127.0.0.1:{spec_of(order).port}"
