@@ -149,6 +149,11 @@ def test_an_environment_may_be_four_services_of_the_projects_image(project: Path
     run(project, tools, "compose", "1")
     made = yaml.safe_load((project / "deploy" / "prd" / "compose.yaml").read_text())
     assert {"preprocess", "train", "serve", "web"} <= set(made["services"])
+    refused = run(project, tools, "compose", "1", "--profile", "postgres", check=False)
+    assert refused.returncode == 1 and "leave --profile and --image out" in refused.stderr
+    refused = run(project, tools, "compose", "1", "--apply", check=False)
+    assert refused.returncode == 1 and "serve what they train themselves, and not version 1" in refused.stderr
+    assert calls(tools) == [] and perron_json("status", "--history", cwd=project) == []
 
 
 def test_a_service_that_answers_with_the_version_is_live(project: Path, tools: Path, answering: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perron.delivery import Order
+from perron.errors import DeclarationError
 from perron.ship.compose import compose_files, course_files
 from perron.targets.files import FileTarget, spec_of
 
@@ -36,7 +37,11 @@ class Compose(FileTarget):
             self.tool = "docker-compose"
 
     def files(self, order: Order) -> dict[str, str]:
-        if order.environment.service.get("four_services"):
+        if _is_four(order):
+            if self._profiles or order.image:
+                raise DeclarationError(
+                    "The four services are of the project's image, without profiles; leave --profile and --image out."
+                )
             return course_files(spec_of(order))
         return compose_files(spec_of(order), profiles=self._parts(order))
 
@@ -49,6 +54,14 @@ class Compose(FileTarget):
 
     def options(self, order: Order) -> dict[str, Any]:
         return {"profiles": list(self._parts(order))}
+
+    def refusal(self, order: Order) -> str | None:
+        if not _is_four(order):
+            return None
+        return (
+            f"The four services serve what they train themselves, and not version {order.version}, which is judged here: leave "
+            f"--apply out, and then `{shlex.join(self._compose('up', '-d'))}` in {self.place(order)}."
+        )
 
     def _compose(self, *words: str) -> list[str]:
         return [*(["docker", "compose"] if self.tool == "docker" else [self.tool]), *words]
@@ -72,3 +85,8 @@ class Compose(FileTarget):
 
     def url(self, order: Order) -> str | None:
         return super().url(order) or f"http://127.0.0.1:{spec_of(order).port}"
+
+
+def _is_four(order: Order) -> bool:
+    """Whether it is the shape with four services."""
+    return bool(order.environment.service.get("four_services"))

@@ -8,7 +8,6 @@ still here; what is new in its place is ended; and what others brought about, wh
 import hashlib
 import http.client
 import json
-import re
 import shlex
 import shutil
 import ssl
@@ -24,11 +23,12 @@ from typing import Any
 from perron.delivery import Actual, Deployment, Order, Tell
 from perron.environments import SERVICE, Environment
 from perron.errors import DeploymentError
+from perron.naming import label_of
 from perron.ship.files import MANIFEST, FileStatus, write_files
 from perron.ship.service import Schedule, ServiceSpec
 from perron.store import write_atomically
 
-__all__ = ["Answered", "FileTarget", "ask_service", "image_of", "label_of", "observed", "run_tool", "spec_of"]
+__all__ = ["Answered", "FileTarget", "ask_service", "image_of", "observed", "run_tool", "spec_of"]
 
 ASK_S, PAUSE_S = 5.0, 0.5
 TOOL_S = 900.0  # a cluster pulls images meanwhile
@@ -68,11 +68,6 @@ def spec_of(order: Order) -> ServiceSpec:
         label_of(order.model), order.model, order.version, order.bundle, image_of(order), environment.name,
         variables=variables, **given,
     )  # fmt: skip
-
-
-def label_of(model: str) -> str:
-    """The model's name as a DNS label, which services are named by."""
-    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
 
 
 def image_of(order: Order) -> str:
