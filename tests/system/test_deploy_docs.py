@@ -88,7 +88,7 @@ def test_the_pages_file_is_right_and_its_table_is_whole() -> None:
     written = {key: targets for keys, targets in rows for key in re.findall(r"`(\w+)`", keys)}
     names = {
         frozenset(TARGETS): "all", frozenset(TARGETS[1:]): "the others",
-            frozenset(("kubernetes", "cloud-run")): "kubernetes, cloud-run",
+        frozenset(("kubernetes", "cloud-run")): "kubernetes, cloud-run",
         **{frozenset({one}): one for one in TARGETS},
     }  # fmt: skip
     assert written == {key: names[targets] for key, (_, _, targets) in KEYS.items()}
