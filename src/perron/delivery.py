@@ -48,6 +48,8 @@ class Order:
         model, version, bundle, path: the version, its bundle's digest and its folder.
         deployment: the ledger's number; 0 where there is none, since files are only written.
         image: the image's reference, where there is one.
+        live: the deployment that the ledger has live there now; None: none.
+        like: what was kept of the deployment that this order follows: where its files went and which parts they have.
     """
 
     folder: Path
@@ -58,6 +60,8 @@ class Order:
     path: Path
     deployment: int = 0
     image: str | None = None
+    live: Deployment | None = None
+    like: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -335,6 +339,7 @@ def _carry_out(
     approvals: list[Any],
     before: str = "replaced",
     detail: Mapping[str, Any] | None = None,
+    like: Mapping[str, Any] | None = None,
 ) -> Deployment:
     live = _live(project, environment.name)
     for key, value in (("target", target.name), ("model", row["model"])):
@@ -344,7 +349,9 @@ def _carry_out(
                 f"stop --env {environment.name}` first, or declare another environment."
             )
     path = project.ledger.bundle_path(row).resolve()
-    order = Order(project.folder, environment, row["model"], row["version"], row["bundle"], path, image=image)
+    order = Order(
+        project.folder, environment, row["model"], row["version"], row["bundle"], path, 0, image, live, like or {}
+    )
     target.prepare(order)
     begun = project.ledger.start_deployment(
         _is_at_it, environment=environment.name, target=target.name, model=row["model"], version=row["version"],
@@ -411,13 +418,18 @@ def roll_back(
     words = f"rolled back from version {live['version']}" + (f": {reason}" if reason else "")
     return _carry_out(
         project, row, environment, target, who, words, earlier["image"], tell,
-        approvals=[], before="rolled_back", detail={"rollback_to": earlier["id"]},
+        approvals=[], before="rolled_back", detail={"rollback_to": earlier["id"]}, like={**earlier["detail"], **_place(live)},
     )  # fmt: skip
 
 
 def _live(project: Project, environment: str) -> Deployment | None:
     found = project.ledger.list_deployments(environment, state="live", limit=1)
     return found[0] if found else None
+
+
+def _place(row: Deployment) -> dict[str, Any]:
+    """Where the files of a deployment are, as what is kept of it says it."""
+    return {key: row["detail"][key] for key in ("folder",) if key in row["detail"]}
 
 
 def _before(project: Project, row: Deployment) -> Deployment | None:
@@ -539,8 +551,9 @@ def resume_order(project: Project, environment: Environment) -> tuple[Order, Tar
         )
     path = project.ledger.bundle_path(row).resolve()
     order = Order(
-        project.folder, environment, row["model"], row["version"], row["bundle"], path, live["id"], live["image"]
-    )
+        project.folder, environment, row["model"], row["version"], row["bundle"], path, live["id"], live["image"],
+        live, live["detail"],
+    )  # fmt: skip
     target = open_target(live["target"])
     demand_target(environment, target)
     return order, target

@@ -7,7 +7,7 @@ The file lies beside system.py and only holds data: a table per environment. Wit
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 from perron.errors import DeclarationError, NotFound, nearest
 from perron.gates import Gate
 from perron.metrics import METRICS
+from perron.naming import image_fault, repository_fault
+from perron.schedule import cron_fault
 
 __all__ = [
-    "FILE", "KEYS", "SERVICE", "TARGETS", "Environment", "Mistake", "environments_file", "get_environment", "parse_environments",
-    "read_environments",
+    "FILE", "KEYS", "SERVICE", "TARGETS", "Environment", "Mistake", "environments_file", "get_environment", "in_order",
+    "is_late", "parse_environments", "read_environments",
 ]  # fmt: skip
 
 FILE = "environments.toml"
@@ -129,6 +131,14 @@ def _text(value: Any) -> str | None:
     return None if isinstance(value, str) and value.strip() and value.isprintable() else "give a text"
 
 
+def _image(value: Any) -> str | None:
+    return _text(value) or image_fault(value)
+
+
+def _repository(value: Any) -> str | None:
+    return _text(value) or repository_fault(value)
+
+
 def _texts(value: Any) -> str | None:
     fits = isinstance(value, list) and all(_text(one) is None for one in value)
     return None if fits else "give a list of texts"
@@ -179,6 +189,7 @@ def _schedules(value: Any) -> str | None:
 # Each: the judge, what it means, and the targets that know it.
 LOCAL, COMPOSE, KUBERNETES, CLOUD_RUN = (frozenset({name}) for name in ("local", "compose", "kubernetes", "cloud-run"))
 ALL = frozenset(TARGETS)
+SCALING = KUBERNETES | CLOUD_RUN  # which part requests among replicas; compose runs one container
 KEYS: dict[str, tuple[Judge, str, frozenset[str]]] = {
     "target": (_target, "what runs it: " + ", ".join(TARGETS), ALL),
     "after": (_text, "the environment where the same bundle must have been live before", ALL),
@@ -196,14 +207,14 @@ KEYS: dict[str, tuple[Judge, str, frozenset[str]]] = {
     "health_s": (_seconds(0.1, 3600), "how often it is asked whether it lives", LOCAL),
     "serve": (_serve_words, "more words for `perron serve`", LOCAL),
     "rollouts": (_answer, "whether canaries and A/B tests are followed here", LOCAL),
-    "image": (_text, "the image's repository, without a tag", ELSEWHERE),
-    "project_image": (_text, "an image with the project, for schedules", ELSEWHERE),
+    "image": (_repository, "the image's repository, without a tag", ELSEWHERE),
+    "project_image": (_image, "an image with the project, for schedules", ELSEWHERE),
     "grpc_port": (_whole(1024, 65535), "a port for gRPC besides", ELSEWHERE),
-    "replicas_min": (_whole(0, 1000), "replicas without traffic", ELSEWHERE),
-    "replicas_max": (_whole(1, 1000), "replicas under the most traffic", ELSEWHERE),
+    "replicas_min": (_whole(0, 1000), "replicas without traffic", SCALING),
+    "replicas_max": (_whole(1, 1000), "replicas under the most traffic", SCALING),
     "cpu": (_cores, "cores of a replica", ELSEWHERE),
-    "concurrency": (_whole(1, 1000), "requests that a replica is given at once", ELSEWHERE),
-    "timeout_s": (_whole(1, 3600), "seconds that a request may take", ELSEWHERE),
+    "concurrency": (_whole(1, 1000), "requests that a replica is given at once", SCALING),
+    "timeout_s": (_whole(1, 3600), "seconds that a request may take", SCALING),
     "secrets": (_names, "environment variables, and the platform's secrets that fill them", ELSEWHERE),
     "log_to": (_texts, "where predictions go on to", ELSEWHERE),
     "schedules": (_schedules, "what runs by the clock", ELSEWHERE),
@@ -237,6 +248,7 @@ ELSE = (
     "profiles",
     *(key for key, (_, _, targets) in KEYS.items() if targets == CLOUD_RUN),
 )
+OF_ONE_VERSION = ("image", "url", "grpc_port", "log_to", "profiles", "schedules")  # which the four services aren't
 GATE_KEYS, SCHEDULE_KEYS = ("metric", "at_most", "at_least"), ("name", "cron", "command")
 
 
@@ -312,6 +324,30 @@ def get_environment(folder: Path, name: str) -> Environment:
         where = FILE if (folder / FILE).exists() else f"a project without {FILE}"
         raise NotFound(f"There is no environment {name[:40]!r} in {where}; {nearest(name, found)}")
     return found[name]
+
+
+def in_order(environments: Iterable[Environment]) -> list[Environment]:
+    """Each after the one that it comes after; those that have nothing to do with one another stay as they were."""
+    left = {one.name: one for one in environments}
+    found: list[Environment] = []
+    while left:
+        ready = next((one for one in left.values() if one.after not in left), None)
+        if ready is None:
+            raise DeclarationError(f"{FILE}: {next(iter(left))} comes after itself.")
+        found.append(left.pop(ready.name))
+    return found
+
+
+def is_late(name: str, environments: Mapping[str, Environment]) -> bool:
+    """Whether an environment is in the latter half of its way to production, as what nothing follows always is."""
+
+    def followed(name: str) -> int:
+        return max((1 + followed(one.name) for one in environments.values() if one.after == name), default=0)
+
+    before, after = 0, environments[name].after
+    while after is not None and after in environments:
+        before, after = before + 1, environments[after].after
+    return before >= (before + 1 + followed(name)) // 2
 
 
 def parse_environments(text: str) -> tuple[dict[str, Environment] | None, list[Mistake]]:
@@ -392,6 +428,8 @@ def _schedule_mistakes(name: str, schedules: list[Any]) -> Iterator[Mistake]:
             yield Mistake(at, "give name, cron and command, and nothing else")
         elif _text(schedule["name"]) or _text(schedule["cron"]) or _texts(schedule["command"]):
             yield Mistake(at, "give name and cron as texts, and command as a list of the words after `perron`")
+        elif (fault := cron_fault(schedule["cron"])) is not None:
+            yield Mistake(f"{at}.cron", f"is {schedule['cron']!r:.60}; {fault}")
 
 
 def _contradictions(data: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -412,6 +450,10 @@ def _contradictions(data: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(f"{name}.approvers", f"names fewer people than the {table['approvals']} that must approve")
         if approvers is not None and not table.get("approvals"):
             yield Mistake(f"{name}.approvers", "nobody needs to approve; set approvals, too")
+        if table.get("four_services"):
+            for key in OF_ONE_VERSION:
+                if key in table:
+                    yield Mistake(f"{name}.{key}", "means nothing beside four_services; leave one of them out")
         if table.get("target") == "local":
             place = table.get("host", Environment.host), table.get("port", Environment.port)
             if place in places:

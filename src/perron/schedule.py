@@ -12,7 +12,7 @@ from pathlib import Path
 
 from perron.errors import DeclarationError, nearest
 
-__all__ = ["PERIODS", "crontab", "fill", "systemd", "unit_text", "unit_word"]
+__all__ = ["PERIODS", "cron_fault", "crontab", "fill", "systemd", "unit_text", "unit_word"]
 
 # A period: what crontab and systemd call it, and which placeholders tell its outputs apart.
 FORMATS = {"month": "%Y-%m", "week": "%G-W%V", "date": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
@@ -22,6 +22,10 @@ PERIODS = {
     "week": ("{minute} {hour} * * 1", "Mon *-*-* {hour:0>2}:{minute:0>2}:00", ("week", "date", "hour")),
     "month": ("{minute} {hour} 1 * *", "*-*-01 {hour:0>2}:{minute:0>2}:00", ("month", "date", "hour")),
 }
+CRON = (
+    ("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 6),
+)  # fmt: skip
+CRON_ITEM = re.compile(r"(?:\*|([0-9]{1,2})(?:-([0-9]{1,2}))?)(?:/([0-9]{1,2}))?")
 PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
@@ -39,6 +43,30 @@ def fill(text: str, moment: datetime | None = None) -> str:
         return at.strftime(FORMATS[found[1]])
 
     return PLACEHOLDER.sub(value, text)
+
+
+def cron_fault(text: str) -> str | None:
+    """What is wrong with the five fields of cron, in words; None: nothing. The day of the week is a number; 0 is Sunday.
+
+    Only what crontab, Kubernetes, Cloud Scheduler and GitHub take alike.
+    """
+    parts = text.split(" ")
+    if len(parts) != len(CRON) or not all(parts):
+        return "give five fields of cron in UTC, such as 0 3 * * *"
+    for part, (what, low, high) in zip(parts, CRON, strict=True):
+        if not all(_is_cron_item(item, low, high) for item in part.split(",")):
+            return f"its {what} is {part!r:.60}; give numbers from {low} to {high}, or *"
+    return None
+
+
+def _is_cron_item(item: str, low: int, high: int) -> bool:
+    """Whether it is *, a number or a range of them, each but the number with a step where there is one."""
+    found = CRON_ITEM.fullmatch(item)
+    if found is None or (found[3] and not int(found[3])) or (found[3] and found[1] and not found[2]):
+        return False
+    first = low if found[1] is None else int(found[1])
+    last = first if found[2] is None else int(found[2])
+    return low <= first <= last <= high
 
 
 def crontab(every: str, at: str, command: Sequence[str], folder: Path, sink: str) -> str:

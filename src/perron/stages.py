@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from perron.environments import Environment, read_environments
+from perron.environments import Environment, in_order, read_environments
 from perron.errors import DeclarationError, MissingPackage, NotFound, nearest
+from perron.schedule import cron_fault
 
 __all__ = [
     "CiSettings",
@@ -55,7 +56,6 @@ SKIPPED = {
     "dist",
     "node_modules",
 }  # folders without code of the project's own
-CRON = re.compile(r"(?:[0-9*/,-]+ ){4}[0-9*/,-]+")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 PYTHON = re.compile(r"3\.\d{1,2}")
 
@@ -151,10 +151,11 @@ class CiSettings:
             )
         for key in ("monitor", "retrain"):
             value = getattr(self, key)
-            if not isinstance(value, str) or (not CRON.fullmatch(value) and (value or key == "monitor")):
-                raise DeclarationError(
-                    f"{key} is {value!r:.60}; give five fields as cron has them, such as '17 3 * * *'."
-                )
+            if key == "retrain" and value == "":
+                continue
+            fault = cron_fault(value) if isinstance(value, str) else "give a text such as '17 3 * * *'"
+            if fault is not None:
+                raise DeclarationError(f"{key} is {value!r:.60}; {fault}.")
         if isinstance(self.keep_days, bool) or not isinstance(self.keep_days, int) or not 1 <= self.keep_days <= 400:
             raise DeclarationError(f"keep_days is {self.keep_days!r:.60}; give a number from 1 to 400.")
 
@@ -283,13 +284,15 @@ def stages_of(paths: Iterable[str], environments: Iterable[Environment], pyproje
         Stage(s.name, s.title, s.purpose, s.commands, tuple(n for n in before.get(s.name, ()) if n in present))
         for s in found
     ]
-    for environment in environments:
+    for environment in in_order(environments):
         name = environment.name
         if name in NAMES:
             raise DeclarationError(
                 f"environments.toml: {name} is also a stage of every project; call the environment otherwise."
             )
-        deploy = (("perron", "deploy", environment.target or "local", "--env", name),)
+        target = environment.target or "local"
+        applied = () if target == "local" else ("--apply",)  # without it files are written, and nothing is deployed
+        deploy = (("perron", "deploy", target, "--env", name, *applied),)
         needs = (environment.after or "image",)
         stages.append(Stage(name, f"deploy to {name}", f"what passed, to the environment {name}", deploy, needs, name))
     return Stages(tuple(stages), left_out)

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ SPEC = ServiceSpec(
     log_to=("s3://perron/pre$dictions",), project_image="registry.example:5000/house-prices-project:7",
     schedules=(Schedule("pipeline", "0 3 * * *", ("run",)), Schedule("monitor", "*/15 * * * *", ("monitor", "--fail-on", "never"))),
 )  # fmt: skip
+COURSE = replace(SPEC, grpc_port=None, log_to=(), schedules=())
 SMALL = ServiceSpec("a", "a", 1, "0" * 64, "a:1")
 SHAPES = {
-    "all": compose_files(SPEC), "server alone": compose_files(SMALL, profiles=()), "course": course_files(SPEC),
+    "all": compose_files(SPEC), "server alone": compose_files(SMALL, profiles=()), "course": course_files(COURSE),
     **{profile: compose_files(SPEC, profiles=[profile]) for profile in PROFILES},
 }  # fmt: skip
 
@@ -157,6 +159,19 @@ def test_every_volume_that_is_mounted_is_declared() -> None:
 def test_the_server_has_the_time_that_it_takes_to_stop() -> None:
     assert STOP_S > KILL_AFTER_S > DRAIN_S
     assert parsed(SHAPES["all"])["services"]["server"]["stop_grace_period"] == f"{STOP_S + 5}s"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"grpc_port": 9000},
+        {"log_to": ("stdout:",)},
+        {"schedules": (Schedule("pipeline", "0 3 * * *", ("run",)),)},
+    ],
+)
+def test_what_the_four_services_have_no_use_for_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(DeclarationError, match=f"have no use for {next(iter(more))}"):
+        course_files(replace(COURSE, **more))
 
 
 def test_the_course_s_shape_is_four_services_in_order() -> None:

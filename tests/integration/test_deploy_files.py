@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,13 +18,14 @@ from perron.minutes import LATENCY_BOUNDS
 from tests.conftest import free_port, perron, perron_json
 from tests.integration.test_deploy_local import declare, trained  # noqa: F401  # the fixture
 
+LOOK = "docker compose --project-name things-prd ps --all --quiet"
 GOOGLE = 'project = "my-project"\nregion = "europe-west4"\nlog_to = ["stdout:"]\n'
 # Records its arguments and folder; does what the file beside it says, a line a call: an exit code, or `ok`.
 TOOL = """#!/bin/sh
 here=$(dirname "$0")
 echo "$(basename "$0") $*" >> "$here/calls"
 if [ -s "$here/fails" ] && grep -qF "$*" "$here/fails"; then echo "the cluster said no" >&2; exit 7; fi
-if [ "$1" = get ] && [ -f "$here/answer" ]; then cat "$here/answer"; fi
+case "$*" in "get "*|*" ps "*|*"services list"*) if [ -f "$here/answer" ]; then cat "$here/answer"; fi;; esac
 """
 
 
@@ -148,12 +150,17 @@ def test_an_environment_may_be_four_services_of_the_projects_image(project: Path
     run(project, tools, "compose", "1")
     made = yaml.safe_load((project / "deploy" / "prd" / "compose.yaml").read_text())
     assert {"preprocess", "train", "serve", "web"} <= set(made["services"])
+    refused = run(project, tools, "compose", "1", "--profile", "postgres", check=False)
+    assert refused.returncode == 1 and "leave --profile and --image out" in refused.stderr
+    refused = run(project, tools, "compose", "1", "--apply", check=False)
+    assert refused.returncode == 1 and "serve what they train themselves, and not version 1" in refused.stderr
+    assert calls(tools) == [] and perron_json("status", "--history", cwd=project) == []
 
 
 def test_a_service_that_answers_with_the_version_is_live(project: Path, tools: Path, answering: str) -> None:
     environment(project, "compose", f'url = "{answering}"\nmemory_mb = 300\nvariables = {{ LEVEL = "info" }}')
     said = run(project, tools, "compose", "1", "--image", "registry.example/things:1", "--apply").stdout
-    assert calls(tools) == ["docker compose up -d --remove-orphans"] and f"is live in prd at {answering}" in said
+    assert calls(tools) == [LOOK, "docker compose up -d"] and f"is live in prd at {answering}" in said
     text = (project / "deploy" / "prd" / "compose.yaml").read_text()
     assert "registry.example/things:1" in text and "LEVEL" in text and "PERRON_DEPLOYMENT" in text
     (found,) = (
@@ -173,7 +180,7 @@ def test_another_version_that_answers_is_undone_and_what_was_there_comes_back(
     before = (project / "deploy" / "prd" / "compose.yaml").read_text()
     refused = run(project, tools, "compose", "2", "--apply", check=False)
     assert refused.returncode == 1 and f"{answering} version 1 answers yet" in refused.stderr
-    assert len(calls(tools)) == 3  # up, up, and up again with the files of before
+    assert calls(tools)[1:] == ["docker compose up -d"] * 3  # and the last with the files of before
     assert (project / "deploy" / "prd" / "compose.yaml").read_text() == before
     rows = perron_json("status", "--history", "--env", "prd", cwd=project)
     assert [(row["version"], row["state"]) for row in rows] == [(2, "failed"), (1, "live")]
@@ -187,14 +194,14 @@ def test_a_first_deployment_that_fails_leaves_nothing(project: Path, tools: Path
         and "wasn't ready within 1 s" in refused.stderr
         and "Connection refused" in refused.stderr
     )
-    assert calls(tools) == ["docker compose up -d --remove-orphans", "docker compose down"]
+    assert calls(tools) == [LOOK, "docker compose up -d", "docker compose down"]
     assert list((project / "deploy" / "prd").rglob("*.yaml")) == []
 
 
 def test_kubernetes_is_rolled_out_and_waited_for(project: Path, tools: Path) -> None:
     environment(project, "kubernetes")
     run(project, tools, "kubernetes", "1", "--apply")
-    assert calls(tools) == [
+    assert calls(tools)[1:] == [
         "kubectl apply -k overlays/prd",
         "kubectl rollout status deployment/things --namespace things-prd --timeout 1s",
     ]
@@ -232,7 +239,101 @@ def test_a_rollback_applies_the_version_before(project: Path, tools: Path) -> No
         calls(tools)[-1]
         == "gcloud run services replace service.yaml --project my-project --region europe-west4 --quiet"
     )
-    assert len(calls(tools)) == 3
+    assert len(calls(tools)) == 4  # one to look what is there, and one for each of the three
+
+
+@pytest.mark.parametrize("is_live", [False, True], ids=["fresh clone", "another folder"])
+@pytest.mark.parametrize(
+    ("target", "more", "fails", "back", "words"),
+    [
+        ("kubernetes", "", "rollout status deployment/things --namespace things-prd --timeout 1s",
+         ["kubectl rollout undo deployment/things --namespace things-prd --to-revision=7"], "taken back to revision 7"),
+        ("kubernetes", "kserve = true\n", "wait --for=condition=Ready inferenceservice/things --namespace things-prd --timeout 1s",
+         [], "what runs now was left as it is"),
+        ("cloud-run", GOOGLE, "run services replace service.yaml --project my-project --region europe-west4 --quiet",
+         [], "the revision before"),
+    ],
+)  # fmt: skip
+def test_what_others_brought_about_is_never_ended_by_a_deployment_that_fails(
+    project: Path, tools: Path, target: str, more: str, fails: str, back: list[str], words: str, is_live: bool
+) -> None:
+    environment(project, target, more)
+    if is_live:
+        run(project, tools, target, "1", "--apply")
+    (tools / "answer").write_text(
+        json.dumps({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "7"}}})
+        if target == "kubernetes"
+        else "things-prd\n"
+    )
+    (tools / "fails").write_text(fails + "\n")
+    before = len(calls(tools))
+    refused = run(project, tools, target, "2", "--apply", "-o", "elsewhere", check=False)
+    assert refused.returncode == 1 and "the cluster said no" in refused.stderr and words in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    did = calls(tools)[before:]
+    assert did[-len(back) :] == back if back else did[-1].endswith(fails)
+    assert not [one for one in did if "delete" in one or one.endswith("down")]
+
+
+def test_containers_of_another_checkout_are_never_ended_by_a_deployment_that_fails(project: Path, tools: Path) -> None:
+    environment(project, "compose")
+    (tools / "answer").write_text("5f2c\n")
+    (tools / "fails").write_text("compose up -d\n")
+    refused = run(project, tools, "compose", "1", "--apply", check=False)
+    assert refused.returncode == 1 and "what runs now was left as it is" in refused.stderr
+    assert calls(tools) == [LOOK, "docker compose up -d"]
+
+
+def test_a_tool_that_cannot_tell_what_is_there_ends_nothing(project: Path, tools: Path) -> None:
+    environment(project, "compose")
+    (tools / "fails").write_text(f"{LOOK.removeprefix('docker ')}\ncompose up -d\n")
+    refused = run(project, tools, "compose", "1", "--apply", check=False)
+    assert refused.returncode == 1 and "or may have been" in refused.stderr
+    assert calls(tools) == [LOOK, "docker compose up -d"]
+
+
+def test_files_that_were_written_and_never_applied_are_not_what_was_there(
+    project: Path, tools: Path, answering: str
+) -> None:
+    environment(project, "compose", f'url = "{answering}"')
+    run(project, tools, "compose", "1", "--apply")
+    run(project, tools, "compose", "2")
+    (tools / "fails").write_text("compose up -d\n")
+    refused = run(project, tools, "compose", "2", "--apply", check=False)
+    assert refused.returncode == 1 and "what runs now was left as it is" in refused.stderr
+    assert calls(tools)[2:] == [LOOK, "docker compose up -d"]
+
+
+def test_going_back_and_on_keeps_the_folder_and_the_parts(project: Path, tools: Path, answering: str) -> None:
+    (project / "environments.toml").write_text(
+        f'[prd]\ntarget = "compose"\nready_s = 1\nurl = "{answering}"\n'
+        f'[real]\ntarget = "local"\nport = {answering.rpartition(":")[2]}\n'
+    )
+    path = f"{tools}:{os.environ['PATH']}"
+    run(project, tools, "compose", "1", "--apply", "-o", "out", "--profile", "postgres", "--profile", "monitoring")
+    first = yaml.safe_load((project / "out" / "compose.yaml").read_text())["services"]
+    assert {"postgres", "prometheus"} <= set(first)
+    detail = perron_json("status", "--history", "--env", "prd", cwd=project)[0]["detail"]
+    assert (detail["folder"], detail["profiles"]) == ("out", ["postgres", "monitoring"])
+    assert "is live in prd again" in perron("deploy", "resume", "--env", "prd", cwd=project, PATH=path).stdout
+    assert set(yaml.safe_load((project / "out" / "compose.yaml").read_text())["services"]) == set(first)
+    perron("deploy", "local", "2", "--env", "real", cwd=project)
+    run(project, tools, "compose", "2", "--apply", "-o", "out")
+    assert "postgres" not in (project / "out" / "compose.yaml").read_text()
+    perron("deploy", "local", "1", "--env", "real", cwd=project)
+    perron("rollback", "--env", "prd", cwd=project, PATH=path)
+    assert set(yaml.safe_load((project / "out" / "compose.yaml").read_text())["services"]) == set(first)
+    assert not (project / "deploy").exists() and not any("orphans" in call for call in calls(tools))
+
+
+def test_the_stage_of_an_environment_deploys_to_it(project: Path, tools: Path) -> None:
+    environment(project, "kubernetes")
+    (project / ".gitignore").write_text(".perron\n__pycache__\n")
+    for words in (("init", "-q"), ("add", "."), ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all")):
+        subprocess.run(["git", "-C", project, *words], check=True)
+    perron("ci", "run", "prd", cwd=project, PATH=f"{tools}:{os.environ['PATH']}")
+    assert "kubectl apply -k overlays/prd" in calls(tools)
+    assert perron_json("status", "--history", cwd=project)[0]["state"] == "live"
 
 
 def test_a_tool_that_is_missing_is_told_before_anything_is_done(project: Path, tmp_path: Path) -> None:

@@ -80,10 +80,15 @@ def test_the_pages_commands_for_other_tools_write_files(folder: Path) -> None:
 def test_the_pages_file_is_right_and_its_table_is_whole() -> None:
     found, mistakes = parse_environments(TOML)
     assert mistakes == [] and found is not None and found["prd"].approvals == 1
-    rows = re.findall(r"^\| (`.*?) \| (all|local|the others|compose|cloud-run) \|", PAGE, re.MULTILINE)
+    rows = re.findall(
+        r"^\| (`.*?) \| (all|local|the others|compose|kubernetes, cloud-run|kubernetes|cloud-run) \|",
+        PAGE,
+        re.MULTILINE,
+    )
     written = {key: targets for keys, targets in rows for key in re.findall(r"`(\w+)`", keys)}
     names = {
         frozenset(TARGETS): "all", frozenset(TARGETS[1:]): "the others",
+        frozenset(("kubernetes", "cloud-run")): "kubernetes, cloud-run",
         **{frozenset({one}): one for one in TARGETS},
     }  # fmt: skip
     assert written == {key: names[targets] for key, (_, _, targets) in KEYS.items()}

@@ -10,6 +10,8 @@ from perron.environments import (
     Environment,
     environments_file,
     get_environment,
+    in_order,
+    is_late,
     parse_environments,
     read_environments,
 )
@@ -92,7 +94,7 @@ def test_every_key_is_read() -> None:
         ("[prd]\nport = 0", "prd.port", "a whole number from 1 to 65535"),
         ("[prd]\nport = true", "prd.port", "a whole number"),
         ('[prd]\ntarget = "locl"', "prd.target", "did you mean 'local'?"),
-        ('[prd]\ntarget = "local"\nreplicas_max = 2', "prd.replicas_max", "has no use for it; it is for compose, cloud-run, kubernetes"),
+        ('[prd]\ntarget = "local"\nreplicas_max = 2', "prd.replicas_max", "has no use for it; it is for cloud-run, kubernetes"),
         ('[prd]\ntarget = "local"\nsecrets = { A = "b" }', "prd.secrets", "the environment of the shell that started its supervisor"),
         ('[prd]\ntarget = "compose"\nhost = "0.0.0.0"', "prd.host", "it is for local"),
         ('[prd]\nafter = "acx"\n[acc]', "prd.after", "did you mean 'acc'?"),
@@ -106,6 +108,17 @@ def test_every_key_is_read() -> None:
         ('[[prd.gates]]\nmetric = "rmse"\nat_most = 1\nwhen = 2', "prd.gates[0].when", "no such key"),
         ('[prd]\ntarget = "local"\n[acc]\ntarget = "local"', "acc.port", "prd has 127.0.0.1:8000 already"),
         ('[[prd.schedules]]\nname = "a"', "prd.schedules[0]", "give name, cron and command"),
+        ('[[prd.schedules]]\nname = "a"\ncron = "99 3 * * *"\ncommand = ["run"]', "prd.schedules[0].cron", "its minute is '99'"),
+        *((f'[prd]\ntarget = "compose"\n{key} = 2', f"prd.{key}", "it is for cloud-run, kubernetes")
+          for key in ("replicas_min", "replicas_max", "concurrency", "timeout_s")),
+        *((f'[prd]\ntarget = "compose"\nfour_services = true\n{key} = {value}', f"prd.{key}", "nothing beside four_services")
+          for key, value in (("grpc_port", "9000"), ("log_to", '["stdout:"]'), ("profiles", '["postgres"]'), ("image", '"a/b"'),
+                             ("schedules", '[{ name = "a", cron = "0 3 * * *", command = ["run"] }]'))),
+        ('[prd]\nimage = "ghcr.io/me/app: ${{ secrets.X }}"', "prd.image", "give a repository without a tag"),
+        ('[prd]\nimage = "ghcr.io/me/app:1"', "prd.image", "give a repository without a tag"),
+        ('[prd]\nimage = ""', "prd.image", "give a text"),
+        ('[prd]\nproject_image = "ghcr.io/me/app $(id):1"', "prd.project_image", "give a reference such as"),
+        ('[prd]\nproject_image = "ghcr.io/me/app"', "prd.project_image", "give a tag of its own, or a digest"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_key(text: str, key: str, words: str) -> None:
@@ -125,6 +138,15 @@ def test_a_wrong_file_is_one_line_that_counts_the_mistakes(tmp_path: Path) -> No
 def test_an_environment_that_is_not_declared_is_told_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="did you mean 'prd'"):
         get_environment(tmp_path, "prod")
+
+
+def test_environments_are_ordered_by_what_they_come_after_and_else_stay_as_they_are() -> None:
+    found, _ = parse_environments('[prd]\nafter = "acc"\n[demo]\n[acc]\nafter = "dev"\n[dev]\n[try]\nafter = "dev"')
+    assert found is not None
+    assert [one.name for one in in_order(found.values())] == ["demo", "dev", "acc", "prd", "try"]
+    assert {name: is_late(name, found) for name in found} == {
+        "demo": True, "dev": False, "acc": True, "prd": True, "try": True,
+    }  # fmt: skip
 
 
 def test_every_key_is_a_field_or_told_to_the_service() -> None:

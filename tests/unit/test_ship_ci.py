@@ -146,6 +146,10 @@ def test_branches_follow_from_the_branching() -> None:
     flow, trunk = (workflows(VARIANTS[name])["release"] for name in ("git-flow", "trunk"))
     assert flow[True]["push"]["branches"] == ["develop", "main"] and trunk[True]["push"]["branches"] == ["main"]
     assert ["if" in flow["jobs"][name] for name in ("dev", "tst", "acc", "prd")] == [False, False, True, True]
+    turned = 'prd = { target = "local", after = "dev", port = 1 }\ndev = { target = "local" }'
+    jobs_there = workflows(made(environments=turned))["release"]["jobs"]
+    assert ["if" in jobs_there[name] for name in ("dev", "prd")] == [False, True]
+    assert list(jobs_there)[-2:] == ["dev", "prd"]
     assert not any("if" in trunk["jobs"][name] for name in ("dev", "tst", "acc", "prd"))
     assert "target-branch" not in VARIANTS["trunk"][".github/dependabot.yml"]
     assert 'target-branch: "develop"' in VARIANTS["git-flow"][".github/dependabot.yml"]
@@ -185,6 +189,7 @@ def test_each_environment_goes_on_from_the_ledger_of_the_one_before() -> None:
 def test_the_image_is_pushed_where_an_environment_runs_it_and_else_only_built() -> None:
     cloud, local = (workflows(VARIANTS[name])["release"]["jobs"]["image"] for name in ("cloud", "git-flow"))
     assert "Push it" in names(cloud) and "Push it" not in names(local) and "Build it" in names(local)
+    assert 'PLACES: "' in VARIANTS["cloud"][".github/workflows/release.yml"]
     assert cloud["steps"][-1]["env"]["PLACES"] == "ghcr.io/acme/things registry.example.org/things"
     assert "packages" not in local["permissions"]
 

@@ -105,8 +105,15 @@ def test_environments_are_stages_by_their_targets_and_order(tmp_path: Path) -> N
     )
     found = of([], tmp_path)
     assert found.names[-2:] == ("here", "there")
-    assert command(found, "there") == ["perron deploy kubernetes --env there"]
+    assert command(found, "there") == ["perron deploy kubernetes --env there --apply"]
     assert [stage.needs for stage in found.found[-2:]] == [("image",), ("here",)]
+
+
+def test_environments_that_are_declared_in_another_order_run_in_that_of_what_they_come_after(tmp_path: Path) -> None:
+    (tmp_path / "environments.toml").write_text(
+        '[prd]\ntarget = "local"\nafter = "dev"\nport = 1\n[dev]\ntarget = "local"\n'
+    )
+    assert of([], tmp_path).names[-2:] == ("dev", "prd")
 
 
 def test_an_environment_that_is_called_as_a_stage_is_refused(tmp_path: Path) -> None:
@@ -215,8 +222,11 @@ def test_settings_are_the_projects_or_the_defaults(tmp_path: Path) -> None:
         ("python = [3.12]", "python is (3.12,)"),
         ("python = ['3.12', '3.12']", "each once"),
         ("runner = 'a b'", "runner is 'a b'"),
-        ("monitor = 'daily'", "give five fields as cron has them"),
+        ("monitor = 'daily'", "give five fields of cron"),
         ("monitor = ''", "give five fields"),
+        ("monitor = '99 99 99 99 99'", "its minute is '99'"),
+        ("retrain = '0 3 * * 7'", "its day of the week is '7'"),
+        ("retrain = 3", "give a text"),
         ("retrain = 3", "retrain is 3"),
         ("keep_days = 0", "give a number from 1 to 400"),
         ("keep_days = true", "keep_days is True"),

@@ -159,7 +159,8 @@ def _ship(
     words = {"changed": "changed by hand, left alone (--force writes it)"}
     for file, status in statuses.items():
         print(f"{target.place(order) / file}: {words.get(status, status)}")
-    print(f"Nothing is deployed yet: --apply does it, or, in {target.place(order)}:")
+    doing = "" if target.refusal(order) is not None else "--apply does it, or, "
+    print(f"Nothing is deployed yet: {doing}in {target.place(order)}:")
     for command in target.commands(order):
         print(f"    {shlex.join(command)}")
 

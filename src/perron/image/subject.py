@@ -18,6 +18,7 @@ from perron.bundle import load
 from perron.errors import DeclarationError, LedgerError, NotFound, PerronError
 from perron.image import Image, build_image, check_places, write_archive, write_layout
 from perron.image.closure import Package
+from perron.naming import label_of
 from perron.store import write_atomically
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Subject:
     @property
     def image_name(self) -> str:
         """The model's name as registries take it."""
-        return re.sub(r"[^a-z0-9]+", "-", self.model.lower()).strip("-") or "model"
+        return label_of(self.model)
 
 
 def subject_of(project: "Project", model: str, reference: str, packages: Sequence[Package]) -> Subject:

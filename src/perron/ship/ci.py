@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import dedent, indent
 
-from perron.environments import Environment
+from perron.environments import Environment, in_order, is_late
 from perron.stages import CiSettings, Stage, Stages
 
 __all__ = ["ACTIONS", "ci_files"]
@@ -324,9 +324,9 @@ def _release(stages: Stages, settings: CiSettings, environments: Mapping[str, En
         needs=[job.key for job in checks], permissions=READS_RUNS, minutes=MINUTES["train"],
     )  # fmt: skip
     jobs = [*checks, training, _image(found["image"], settings, environments)]
-    for place, environment in enumerate(environments.values()):
+    for environment in in_order(environments.values()):
         # Of two branches, what is worked on comes half of the way.
-        is_only_main = settings.branching == "git-flow" and place >= len(environments) // 2
+        is_only_main = settings.branching == "git-flow" and is_late(environment.name, environments)
         jobs.append(_deploy(found[environment.name], settings, environment, is_only_main=is_only_main))
     on = f"""
     push:
@@ -375,7 +375,7 @@ def _image(stage: Stage, settings: CiSettings, environments: Mapping[str, Enviro
             name: f"${{{{ secrets.{name} }}}}" if others else '""' for name in ("REGISTRY_USER", "REGISTRY_PASSWORD")
         }
         given = {
-            "PLACES": " ".join(places),
+            "PLACES": json.dumps(" ".join(places)),
             "VERSION": "${{ steps.build.outputs.version }}",
             "TOKEN": "${{ github.token }}",
         }

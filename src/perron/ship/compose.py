@@ -118,9 +118,14 @@ def compose_files(spec: ServiceSpec, *, profiles: Sequence[str] = PROFILES) -> d
 def course_files(spec: ServiceSpec) -> dict[str, str]:
     """The files of the shape with four services, which share the volume `state`: preprocess, train, serve, web.
 
+    They serve what they trained, whatever version the spec has.
+
     Raises:
-        DeclarationError: there is no project_image.
+        DeclarationError: there is no project_image, or there is something that they have no use for.
     """
+    for key in ("grpc_port", "log_to", "schedules"):
+        if getattr(spec, key):
+            raise DeclarationError(f"The four services have no use for {key}; leave it out.")
     if spec.project_image is None:
         raise DeclarationError("The four services run the project, and there is no project_image; name one.")
     serving = [*PERRON, "serve", "--host", "0.0.0.0", "--port", str(spec.port), "--allow-anonymous"]

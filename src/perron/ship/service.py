@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from perron import image
 from perron.errors import DeclarationError
+from perron.naming import image_fault
+from perron.schedule import cron_fault
 
 __all__ = [
     "DASHBOARD_PORT", "FIRST_MB", "LOG", "MODEL", "PERRON", "PROJECT", "STOP_S", "USER", "WORKER_MB", "Schedule", "ServiceSpec",
@@ -30,16 +32,9 @@ LABEL = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")  # RFC 1035, as Services of 
 LONGEST_NAME = 49  # Cloud Run's
 LONGEST_ENVIRONMENT, LONGEST_JOB = 20, 52  # a CronJob's Pods add eleven characters to its name
 DIGEST = re.compile(r"[0-9a-f]{64}")
-IMAGE = re.compile(
-    r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?/)?"
-    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
-    r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@sha256:[0-9a-f]{64})?"
-)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What the platforms set themselves, or refuse.
 TAKEN = re.compile(r"PORT|K_SERVICE|K_REVISION|K_CONFIGURATION|AIP_.*|SAGEMAKER_.*|KUBERNETES_.*|PERRON_SECRETS")
-CRON_ENDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
-CRON_NAMES = ("minute", "hour", "day of the month", "month", "day of the week")
 
 
 @dataclass(frozen=True)
@@ -61,16 +56,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         _check_label("The schedule's name", self.name, LONGEST_NAME)
-        parts = self.cron.split()
-        if len(parts) != len(CRON_ENDS):
-            raise DeclarationError(
-                f"The schedule {self.name} is {self.cron!r}; give five fields of cron in UTC, such as 0 3 * * *."
-            )
-        for part, (low, high), what in zip(parts, CRON_ENDS, CRON_NAMES, strict=True):
-            if not all(_is_cron(item, low, high) for item in part.split(",")):
-                raise DeclarationError(
-                    f"The {what} of the schedule {self.name} is {part!r}; give numbers from {low} to {high}, or *."
-                )
+        fault = cron_fault(self.cron)
+        if fault is not None:
+            raise DeclarationError(f"The schedule {self.name} is {self.cron[:60]!r}; {fault}.")
         if not self.command or self.command[0].startswith("-"):
             raise DeclarationError(f"The schedule {self.name} runs nothing; give a verb of Perron, such as run.")
 
@@ -293,22 +281,6 @@ def _check_label(what: str, value: str, longest: int) -> None:
 
 
 def _check_image(name: str, reference: str) -> None:
-    found = IMAGE.fullmatch(reference)
-    if found is None:
-        raise DeclarationError(
-            f"{name} is {reference[:120]!r}; give a reference such as registry.example/team/house-prices:1."
-        )
-    if found["digest"] is None and found["tag"] in (None, ":latest"):
-        raise DeclarationError(
-            f"{name} is {reference[:120]!r}, which names another image tomorrow; give a tag of its own, or a digest."
-        )
-
-
-def _is_cron(item: str, low: int, high: int) -> bool:
-    """Whether it is *, a number or a range of them, each with a step where there is one."""
-    found = re.fullmatch(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", item)
-    if found is None or (found[3] and not int(found[3])) or (found[3] and found[1] and not found[2]):
-        return False
-    first = low if found[1] is None else int(found[1])
-    last = first if found[2] is None else int(found[2])
-    return low <= first <= last <= high
+    fault = image_fault(reference)
+    if fault is not None:
+        raise DeclarationError(f"{name} is {reference[:120]!r}; {fault}.")

@@ -61,6 +61,26 @@ class CloudRun(FileTarget):
         jobs = [["gcloud", "run", "jobs", "delete", f"{spec.resource}-{one.name}", *where] for one in spec.schedules]
         return [["gcloud", "run", "services", "delete", spec.resource, *where], *jobs]
 
+    def finding(self, order: Order) -> list[str]:
+        place = place_of(order.environment)
+        where = ["--project", place.project, "--region", place.region]
+        name = spec_of(order).resource
+        return [
+            "gcloud",
+            "run",
+            "services",
+            "list",
+            *where,
+            f"--filter=metadata.name={name}",
+            "--format=value(metadata.name)",
+        ]
+
+    def leaving(self, order: Order, found: str | None) -> tuple[list[list[str]], str]:
+        return [], (
+            f"{spec_of(order).resource} was there before, or may have been, and was left as it is: Cloud Run sends requests to the "
+            "revision before for as long as a new one isn't ready."
+        )
+
     def observing(self, environment: Environment, name: str) -> list[str]:
         place = place_of(environment)
         where = ["--project", place.project, "--region", place.region]

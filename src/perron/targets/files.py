@@ -1,12 +1,13 @@
 """An order in; files that a tool brings about, the tool's commands, and what the service answers then, out.
 
 The base of the targets `compose`, `kubernetes` and `cloud-run`: each says which files, which commands, and where the
-service answers. A version that doesn't become ready is undone: the files are as they were, and are applied again.
+service answers. A version that doesn't become ready is undone: what the ledger has live is applied again, where its files are
+still here; what is new in its place is ended; and what others brought about, which no file here tells, is never ended.
 """
 
+import hashlib
 import http.client
 import json
-import re
 import shlex
 import shutil
 import ssl
@@ -22,11 +23,12 @@ from typing import Any
 from perron.delivery import Actual, Deployment, Order, Tell
 from perron.environments import SERVICE, Environment
 from perron.errors import DeploymentError
+from perron.naming import label_of
 from perron.ship.files import MANIFEST, FileStatus, write_files
 from perron.ship.service import Schedule, ServiceSpec
 from perron.store import write_atomically
 
-__all__ = ["Answered", "FileTarget", "ask_service", "image_of", "label_of", "observed", "run_tool", "spec_of"]
+__all__ = ["Answered", "FileTarget", "ask_service", "image_of", "observed", "run_tool", "spec_of"]
 
 ASK_S, PAUSE_S = 5.0, 0.5
 TOOL_S = 900.0  # a cluster pulls images meanwhile
@@ -68,11 +70,6 @@ def spec_of(order: Order) -> ServiceSpec:
     )  # fmt: skip
 
 
-def label_of(model: str) -> str:
-    """The model's name as a DNS label, which services are named by."""
-    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
-
-
 def image_of(order: Order) -> str:
     """The image's reference: the one that was given, else the environment's repository, or the model's name, with the version as tag."""
     return order.image or f"{order.environment.service.get('image', label_of(order.model))}:{order.version}"
@@ -110,9 +107,30 @@ class FileTarget(ABC):
     def ending(self, order: Order) -> list[list[str]]:
         """What ends the service, run in the files' folder."""
 
+    @abstractmethod
+    def finding(self, order: Order) -> list[str]:
+        """What prints something where the service is there already, and nothing where it isn't; run in the project's folder."""
+
+    @abstractmethod
+    def leaving(self, order: Order, found: str | None) -> tuple[list[list[str]], str]:
+        """What takes back a version from a service that was there before, though its files aren't here, and a line on it.
+
+        Args:
+            order: what failed.
+            found: what `finding` printed before; None where it couldn't tell.
+        """
+
     def undoing(self, order: Order) -> list[list[str]]:
         """What brings the files about that were there before."""
         return self.commands(order)
+
+    def refusal(self, order: Order) -> str | None:
+        """Why the tool isn't run on the files; None where it may be."""
+        return None
+
+    def options(self, order: Order) -> dict[str, Any]:
+        """What else a rollback must know to make the same files again."""
+        return {}
 
     def url(self, order: Order) -> str | None:
         """Where the service answers, or None where that isn't known: environments.toml may say it."""
@@ -126,15 +144,20 @@ class FileTarget(ABC):
     # -- what they share
 
     def place(self, order: Order) -> Path:
-        """The folder of the files."""
-        return self.folder if self.folder is not None else order.folder / "deploy" / order.environment.name
+        """The folder of the files: the one that was given, else of the deployment that the order follows, else `deploy/ENV`."""
+        if self.folder is not None:
+            return self.folder
+        return order.folder / str(order.like.get("folder", f"deploy/{order.environment.name}"))
 
     def write(self, order: Order) -> dict[str, FileStatus]:
         """The status of each file, by its path: see `perron.ship.files`."""
         return write_files(self.place(order), self.files(order), force=self.force)
 
     def prepare(self, order: Order) -> None:
-        """Nothing, when the tool is there and no file would have to be left as a person changed it."""
+        """Nothing, when the tool may be run and is there, and no file would have to be left as a person changed it."""
+        refusal = self.refusal(order)
+        if refusal is not None:
+            raise DeploymentError(refusal)
         if shutil.which(self.tool) is None:
             raise DeploymentError(
                 f"{self.tool} isn't on the PATH, and --apply runs it; install it, or leave --apply out and apply the files elsewhere."
@@ -152,7 +175,10 @@ class FileTarget(ABC):
         for words in self.notes(order):
             tell(words)
         folder, files = self.place(order), self.files(order)
-        before = {name: _text(folder / name) for name in (*files, MANIFEST)}
+        applied = order.live["detail"].get("files", {}) if order.live is not None else {}
+        before = {name: _text(folder / name) for name in (*dict.fromkeys((*files, *applied)), MANIFEST)}
+        is_known = bool(applied) and all(_digest(before[name]) == digest for name, digest in applied.items())
+        found = None if is_known else self._find(order)
         write_files(folder, files, force=self.force)
         tell(f"wrote {len(files)} files into {folder}")
         try:
@@ -161,13 +187,24 @@ class FileTarget(ABC):
                 run_tool(command, folder)
             self._demand_ready(order, tell)
         except BaseException as error:
-            failure = self._undo(order, folder, before, tell)
-            if isinstance(error, DeploymentError) and failure is not None:
-                raise DeploymentError(
-                    f"{error} What was there before can't be brought back, either: {failure}"
-                ) from error
+            rest = self._undo(order, folder, before, is_known, found, tell)
+            if isinstance(error, DeploymentError) and rest is not None:
+                raise DeploymentError(f"{error} {rest}") from error
             raise
-        return {"folder": str(folder.resolve()), "address": self.url(order)}
+        kept = {name: _digest(_text(folder / name)) for name in files}
+        return {
+            "folder": _relative(folder, order.folder),
+            "files": kept,
+            "address": self.url(order),
+            **self.options(order),
+        }
+
+    def _find(self, order: Order) -> str | None:
+        """What the tool says of the service that is there already, empty where none is; None where it can't tell."""
+        try:
+            return run_tool(self.finding(order), order.folder).strip()
+        except DeploymentError:
+            return None
 
     def _demand_ready(self, order: Order, tell: Tell) -> None:
         """Nothing, once the service answers with the version that was ordered.
@@ -194,24 +231,47 @@ class FileTarget(ABC):
                 )
             time.sleep(PAUSE_S)
 
-    def _undo(self, order: Order, folder: Path, before: Mapping[str, str | None], tell: Tell) -> str | None:
-        """Why what was there before can't be brought back, or None when it is."""
-        was_there = any(text is not None for name, text in before.items() if name != MANIFEST)
+    def _undo(
+        self,
+        order: Order,
+        folder: Path,
+        before: Mapping[str, str | None],
+        is_known: bool,
+        found: str | None,
+        tell: Tell,
+    ) -> str | None:
+        """What a person should know of what is there now; None where it is what was there before.
+
+        Args:
+            order: what failed.
+            folder: of the files.
+            before: their texts as they were.
+            is_known: whether these are what the ledger's live deployment was made of.
+            found: of the service that was there before, as `_find`.
+            tell: told what is being done.
+        """
+        is_new = order.live is None and found == ""
         try:
-            if not was_there:
+            if is_new:
                 for command in self.ending(order):
                     run_tool(command, folder)
-            for name, text in before.items():
-                if text is None:
+            for name, earlier in before.items():
+                if earlier is None:
                     (folder / name).unlink(missing_ok=True)
                 else:
-                    write_atomically(folder / name, text)
-            if was_there:
+                    write_atomically(folder / name, earlier)
+            if is_known:
                 tell("not ready: bringing back what was there before")
                 for command in self.undoing(order):
                     run_tool(command, folder)
+            elif not is_new:
+                commands, words = self.leaving(order, found)
+                for command in commands:
+                    tell(shlex.join(command))
+                    run_tool(command, order.folder)
+                return words
         except (DeploymentError, OSError) as error:
-            return str(error)
+            return f"What was there before can't be brought back, either: {error}"
         return None
 
     def observing(self, environment: Environment, name: str) -> list[str] | None:
@@ -245,9 +305,8 @@ class FileTarget(ABC):
             return False
         order = Order(
             folder, environment, declared["model"], declared["version"], declared["bundle"], folder, declared["id"], declared["image"],
+            declared, declared["detail"],
         )  # fmt: skip
-        if self.folder is None and declared["detail"].get("folder"):
-            self.folder = Path(declared["detail"]["folder"])
         if not self.place(order).is_dir():
             raise DeploymentError(
                 f"The files of {environment.name} aren't in {self.place(order)} any more; end it by hand."
@@ -327,6 +386,16 @@ def _get(parts: urllib.parse.SplitResult, path: str) -> tuple[int, bytes]:
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def _digest(text: str | None) -> str | None:
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _relative(folder: Path, project: Path) -> str:
+    """A folder from the project's, where it lies within it, so that another checkout has it, too; else the whole path."""
+    whole, top = folder.resolve(), project.resolve()
+    return str(whole.relative_to(top) if whole.is_relative_to(top) else whole)
 
 
 def _text(path: Path) -> str | None:

@@ -1,5 +1,7 @@
 """Orders in; a Deployment on Kubernetes that rolled out out: by the cluster that `kubectl` is set to."""
 
+import json
+
 from perron.delivery import Order
 from perron.environments import Environment
 from perron.ship.kubernetes import kserve_files, kubernetes_files
@@ -41,9 +43,43 @@ class Kubernetes(FileTarget):
             return [["kubectl", "delete", *_kserve(order.environment.name, "inferenceservice"), "--ignore-not-found"]]
         return [["kubectl", "delete", "-k", f"overlays/{order.environment.name}", "--ignore-not-found"]]
 
+    def finding(self, order: Order) -> list[str]:
+        return [*self.observing(order.environment, spec_of(order).name), "--ignore-not-found"]
+
+    def leaving(self, order: Order, found: str | None) -> tuple[list[list[str]], str]:
+        """By the revision that was there, not "the one before": where nothing was applied, that would be an older one."""
+        spec = spec_of(order)
+        place = f"{spec.name} in the namespace {spec.resource}"
+        revision = None if _is_kserve(order.environment) else _revision(found)
+        if revision is None:
+            return [], (
+                f"{place} was there before, or may have been, and its files aren't here: what runs now was left as it is; "
+                f"look at it by `kubectl get pods --namespace {spec.resource}`."
+            )
+        back = [
+            "kubectl",
+            "rollout",
+            "undo",
+            f"deployment/{spec.name}",
+            "--namespace",
+            spec.resource,
+            f"--to-revision={revision}",
+        ]
+        return [
+            back
+        ], f"{place} was there before: its Pods are taken back to revision {revision}, all else was left as it is."
+
     def observing(self, environment: Environment, name: str) -> list[str]:
         kind = "inferenceservice" if _is_kserve(environment) else "deployment"
         return ["kubectl", "get", kind, name, "--namespace", f"{name}-{environment.name}", "--output", "json"]
+
+
+def _revision(found: str | None) -> int | None:
+    """The revision of a Deployment that the cluster has, where it tells one."""
+    try:
+        return int(json.loads(found or "null")["metadata"]["annotations"]["deployment.kubernetes.io/revision"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_kserve(environment: Environment) -> bool:

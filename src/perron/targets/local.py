@@ -3,8 +3,6 @@
 The supervisor is a process of its own (`perron.targets.supervisor`), which this module starts, asks and looks at.
 """
 
-import contextlib
-import http.client
 import os
 import shlex
 import signal
@@ -21,12 +19,12 @@ from perron.environments import Environment
 from perron.errors import DeploymentError
 from perron.process import Process
 from perron.schedule import unit_text, unit_word
+from perron.targets.files import ask_service
 from perron.targets.supervisor import KILL_AFTER_S, LOOK_EVERY_S, Home, Service, ask, open_socket, supervise, tail
 
 __all__ = ["Local", "home_of", "make_target", "service_of", "systemd_unit"]
 
 SPARE_S = 30.0  # beyond the time that a version may take
-HEALTH_S = 2.0
 
 
 def make_target() -> "Local":
@@ -114,9 +112,9 @@ class Local:
             return Actual(
                 "restarting", service.version, service.bundle, told.get("note") or "its process is gone", facts
             )
-        health = _health(service)
-        if health is not None:
-            return Actual("unhealthy", service.version, service.bundle, f"{_url(service)} {health}", facts)
+        health = ask_service(_url(service))
+        if not health.is_ready:
+            return Actual("unhealthy", service.version, service.bundle, f"{_url(service)} {health.words}", facts)
         return Actual("serving", service.version, service.bundle, "", facts)
 
     def stop(self, folder: Path, environment: Environment, declared: Deployment | None) -> bool:
@@ -189,18 +187,6 @@ def _ask(home: Home, order: Mapping[str, Any], within_s: float) -> dict[str, Any
 def _url(service: Service) -> str:
     host, port = service.reachable
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _health(service: Service) -> str | None:
-    """What is wrong with the answer of a server that should be ready, or None."""
-    connection = http.client.HTTPConnection(*service.reachable, timeout=HEALTH_S)
-    with contextlib.closing(connection):
-        try:
-            connection.request("GET", "/health/ready", headers={"Connection": "close"})
-            status = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
-            return f"doesn't answer: {error or type(error).__name__}"
-    return None if status == 200 else f"answers {status} to /health/ready"
 
 
 def systemd_unit(folder: Path, environment: Environment) -> str:
