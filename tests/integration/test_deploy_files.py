@@ -226,7 +226,9 @@ def test_kubernetes_is_rolled_out_and_waited_for(project: Path, tools: Path) -> 
     assert status.returncode == 1 and "give prd.url in environments.toml" in status.stdout
     (tools / "fails").write_text("")
     perron("deploy", "stop", "--env", "prd", cwd=project, PATH=f"{tools}:{os.environ['PATH']}")
-    assert calls(tools)[-1] == "kubectl delete -k overlays/prd --ignore-not-found"
+    ended = calls(tools)[-1]  # the namespace, claims and secrets stay
+    assert ended.startswith("kubectl delete deployment,cronjob,service,") and "--namespace things-prd" in ended
+    assert "namespace," not in ended and "persistentvolumeclaim" not in ended and " -k " not in ended
 
 
 def test_a_rollback_applies_the_version_before(project: Path, tools: Path) -> None:

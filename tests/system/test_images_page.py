@@ -44,8 +44,8 @@ def test_the_pages_commands_run(folder: Path) -> None:
 def test_the_labels_of_the_page_are_the_images(folder: Path) -> None:
     if not (folder / "build" / "Dockerfile").exists():
         perron("package", "--dockerfile", "build", cwd=folder)
-    labels = set(re.findall(r"([\w.]+)=\"", (folder / "build" / "Dockerfile").read_text()))
+    labels = set(re.findall(r"([\w.-]+)=\"", (folder / "build" / "Dockerfile").read_text()))
     section = PAGE.partition("## What it says of itself")[2].partition("\n## ")[0]
-    named = set(re.findall(r"`((?:org\.|perron\.)?[\w.]+)`", section))
+    named = set(re.findall(r"`((?:org\.|perron\.)?[\w.-]+)`", section))
     whole = {f"org.opencontainers.image{name}" if name.startswith(".") else name for name in named}
     assert labels <= whole and hint().split(" such as")[0].startswith("an OCI layout's folder")

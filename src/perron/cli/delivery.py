@@ -92,7 +92,8 @@ def report(project: "Project", row: dict[str, Any], as_json: bool) -> None:
     instead = ""
     if row["replaced"] is not None:
         before = project.ledger.get_deployment(row["replaced"])
-        instead = f", in the place of version {before['version']}"
+        if before["state"] == "replaced":  # and not stopped before
+            instead = f", in the place of version {before['version']}"
     print(
         f"{row['model']} version {row['version']} ({row['bundle'][:12]}) is live in {row['environment']}{where}{instead} (deployment {row['id']})."
     )
@@ -163,6 +164,10 @@ def _ship(
     print(f"Nothing is deployed yet: {doing}in {target.place(order)}:")
     for command in target.commands(order):
         print(f"    {shlex.join(command)}")
+    if environment.service.get("four_services") is not True:
+        print(
+            f"The image {image_of(order)} must be there: `perron package` makes it, and it is pushed to where it is pulled from."
+        )
 
 
 def compose(
@@ -282,9 +287,12 @@ def supervise(env: Env, folder: shared.Folder = Path()) -> None:
 
 def unit(env: Env, folder: shared.Folder = Path()) -> None:
     """Print the systemd unit that keeps a local environment running, and starts it with the machine; nothing is installed."""
+    from perron.errors import DeploymentError
     from perron.targets.local import systemd_unit
 
     project, environment = _opened(env, folder)
+    if environment.target not in (None, "local"):
+        raise DeploymentError(f"{env} is run by {environment.target}, which needs no unit of systemd.")
     print(systemd_unit(project.folder, environment), end="")
 
 

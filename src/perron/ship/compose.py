@@ -108,7 +108,7 @@ def compose_files(spec: ServiceSpec, *, profiles: Sequence[str] = PROFILES) -> d
     head = "\n".join([HEAD, *_clock(spec)])
     return {
         "compose.yaml": to_yaml(document, head=head),
-        ".env.example": _variables(profiles),
+        ".env.example": _variables(profiles, spec.port),
         ".gitignore": ".env\nsecrets/\n",
         **(_build() if spec.project_image is not None else {}),
         **files,
@@ -281,7 +281,7 @@ def _clock(spec: ServiceSpec) -> list[str]:
     return ["", "Compose has no clock. For the crontab of the host, in UTC:", *lines]
 
 
-def _variables(profiles: Sequence[str]) -> str:
+def _variables(profiles: Sequence[str], port: int) -> str:
     """The text of `.env.example`."""
     lines = [
         f"# {HEAD}",
@@ -289,7 +289,7 @@ def _variables(profiles: Sequence[str]) -> str:
         f"#COMPOSE_PROFILES={','.join(profiles)}" if profiles else "",
         "# Ports are open to this machine alone, until this says 0.0.0.0; put something that asks who they are before it.",
         "#PERRON_ADDRESS=127.0.0.1",
-        "#PERRON_PORT=8000",
+        f"#PERRON_PORT={port}",
     ]
     if "postgres" in profiles:
         lines += [

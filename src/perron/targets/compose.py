@@ -67,7 +67,7 @@ class Compose(FileTarget):
         return [*(["docker", "compose"] if self.tool == "docker" else [self.tool]), *words]
 
     def commands(self, order: Order) -> list[list[str]]:
-        return [self._compose("up", "-d")]
+        return [self._compose(*(word for one in self._parts(order) for word in ("--profile", one)), "up", "-d")]
 
     def ending(self, order: Order) -> list[list[str]]:
         return [self._compose("down")]

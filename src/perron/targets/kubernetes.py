@@ -10,6 +10,10 @@ from perron.targets.files import FileTarget, spec_of
 __all__ = ["Kubernetes", "make_target"]
 
 
+# What ends with a service; its namespace, claims and secrets stay: they hold what people put there, and the log.
+WORKLOADS = "deployment,cronjob,service,horizontalpodautoscaler,poddisruptionbudget,networkpolicy"
+
+
 def make_target() -> "Kubernetes":
     """The target."""
     return Kubernetes()
@@ -41,7 +45,11 @@ class Kubernetes(FileTarget):
     def ending(self, order: Order) -> list[list[str]]:
         if _is_kserve(order.environment):
             return [["kubectl", "delete", *_kserve(order.environment.name, "inferenceservice"), "--ignore-not-found"]]
-        return [["kubectl", "delete", "-k", f"overlays/{order.environment.name}", "--ignore-not-found"]]
+        spec = spec_of(order)
+        return [
+            ["kubectl", "delete", WORKLOADS, "--selector", f"app.kubernetes.io/name={spec.name},app.kubernetes.io/managed-by=perron",
+             "--namespace", spec.resource, "--ignore-not-found"],
+        ]  # fmt: skip
 
     def finding(self, order: Order) -> list[str]:
         return [*self.observing(order.environment, spec_of(order).name), "--ignore-not-found"]
