@@ -345,6 +345,20 @@ def test_the_server_of_a_killed_supervisor_goes_on_and_is_taken_over(project: Pa
     assert ask(port).json()["version"] == 1 and history(project) == [(1, "live")]
 
 
+def test_a_state_that_cannot_be_read_is_told_and_another_deployment_writes_it_again(project: Path, port: int) -> None:
+    declare(project, f"port = {port}")
+    deploy(project)
+    state = project / ".perron" / "environments" / "dev" / "state.json"
+    newer = json.loads(state.read_text())
+    newer["service"]["invented"] = 1
+    for text in ("nonsense", json.dumps(newer)):
+        state.write_text(text)
+        (told,) = json.loads(perron("status", "--json", cwd=project, check=False).stdout)
+        assert "can't be read by this Perron" in told["actual"]["words"]
+    deploy(project)
+    assert json.loads(perron("status", "--json", cwd=project).stdout)[0]["as_declared"]
+
+
 def test_after_the_machine_was_started_anew_the_status_says_what_to_do(project: Path, port: int) -> None:
     deploy(project, 1)
     for process in (home_of(project, "dev").supervisor, *home_of(project, "dev").servers):

@@ -83,7 +83,7 @@ class Local:
     def actual(self, folder: Path, environment: Environment, declared: Deployment | None) -> Actual:
         home = home_of(folder, environment.name)
         told, resume = home.read_state(), f"`perron deploy resume --env {environment.name}`"
-        service = Service.read(told["service"]) if told.get("service") else None
+        service = _service_in(told)
         running = home.supervisor
         facts = {"restarts": told.get("restarts"), "note": told.get("note") or None}
         if running is None:
@@ -101,7 +101,10 @@ class Local:
             words = f"nothing runs: it was killed, or the machine started anew; {resume} starts it" if declared else ""
             return Actual("stopped", words=words)
         if service is None:
-            return Actual("restarting", words="its supervisor is starting", detail=facts)
+            words = "its supervisor is starting"
+            if home.state.exists():
+                words = f"{home.state} can't be read by this Perron; a deployment writes it again"
+            return Actual("restarting", words=words, detail=facts)
         server = Process.read(told.get("server"))
         facts |= {
             "pid": server.pid if server is not None else None, "supervisor": running.pid,
@@ -212,3 +215,11 @@ LimitNOFILE=65536
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _service_in(state: Mapping[str, Any]) -> Service | None:
+    """The service that a supervisor's state tells of; None where there is none, or it is of another version's shape."""
+    try:
+        return Service.read(state["service"]) if state.get("service") else None
+    except (TypeError, KeyError):
+        return None
