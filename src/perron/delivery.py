@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from perron.canvas import read_canvas
-from perron.contract import format_number
 from perron.environment import code_of
 from perron.environments import KEYS, TARGETS, Environment, read_environments
 from perron.errors import DeploymentError, NotFound, PerronError, Refused, nearest
@@ -171,7 +170,7 @@ def _against_gates(project: Project, version: Mapping[str, Any], environment: En
     for place, gate in dict.fromkeys(gates):
         verdict = judge_gate(gate, scores, {}, None)
         if not verdict.passed:
-            value = "missing" if verdict.value is None else format_number(verdict.value)
+            value = "missing" if verdict.value is None else f"{verdict.value:.6g}"
             found.append(f"the gate {gate.name!r} of {place} isn't passed: {gate.metric} is {value}")
     return found
 

@@ -142,6 +142,14 @@ def test_an_environment_may_be_an_inference_service_of_kserve(project: Path, too
     assert calls(tools)[-1] == "kubectl delete --filename kserve/prd/inferenceservice.yaml --ignore-not-found"
 
 
+def test_the_canvass_goals_are_among_what_an_environment_demands(project: Path) -> None:
+    environment(project, "compose", "approvals = 1\n")
+    assert perron("deploy", "environments", cwd=project).stdout.splitlines()[-1].endswith("1 approval")
+    (project / "canvas.toml").write_text('[[goals]]\nmetric = "accuracy"\nat_least = 0.9\n')
+    (told,) = perron_json("deploy", "environments", cwd=project)
+    assert told["demands"] == ["1 approval", "accuracy at least 0.9 (canvas.toml)"]
+
+
 def test_an_environment_may_be_four_services_of_the_projects_image(project: Path, tools: Path) -> None:
     environment(project, "compose", "four_services = true\n")
     refused = run(project, tools, "compose", "1", check=False)

@@ -304,6 +304,7 @@ def environments(
     as_json: shared.Json = False,
 ) -> None:
     """Show the environments that are declared, and what each demands."""
+    from perron.canvas import read_canvas
     from perron.environments import FILE, environments_file, read_environments
     from perron.errors import DeclarationError
 
@@ -313,13 +314,18 @@ def environments(
             raise DeclarationError(f"There is an {FILE} already; edit it, or move it away first.")
         shared.write_file(place / FILE, environments_file())
     found = read_environments(place).values()
+    canvas = read_canvas(place)
+    goals = [f"{gate.name} (canvas.toml)" for gate in (canvas.gates if canvas is not None else ())]
     if as_json:
         shared.print_json([
-            {"name": one.name, "target": one.target, "host": one.host, "port": one.port, "workers": one.workers, "demands": one.demands}
+            {"name": one.name, "target": one.target, "host": one.host, "port": one.port, "workers": one.workers, "demands": [*one.demands, *goals]}
             for one in found
         ])  # fmt: skip
         return
     shared.print_table(
         ["environment", "target", "port", "demands"],
-        [[one.name, one.target or "any", str(one.port), ", ".join(one.demands) or "nothing"] for one in found],
+        [
+            [one.name, one.target or "any", str(one.port), ", ".join([*one.demands, *goals]) or "nothing"]
+            for one in found
+        ],
     )
