@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 from perron.errors import PerronError, SourceWarning
 
@@ -26,12 +26,13 @@ def main() -> None:
     gc.disable()  # until the imports are done (`shared.resume_collection`): it costs a cached run a tenth
     from perron.cli.app import command_line
 
+    message, code = "", 0
     try:
         command_line(sys.argv[1:])(prog_name="perron", standalone_mode=True)
     except PerronError as error:
-        _fail(str(error), MISTAKE)
+        message, code = str(error), MISTAKE
     except KeyboardInterrupt:
-        _fail("Interrupted.", INTERRUPTED)
+        message, code = "Interrupted.", INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(MISTAKE)
@@ -39,7 +40,9 @@ def main() -> None:
         if os.environ.get("PERRON_DEBUG"):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        _fail(f"{reason} (this is a defect of Perron's; PERRON_DEBUG=1 shows where)", BROKEN)
+        message, code = f"{reason} (this is a defect of Perron's; PERRON_DEBUG=1 shows where)", BROKEN
+    if code:
+        _fail(message, code)
 
 
 def _without_repetition(words: list[str]) -> list[str]:
@@ -80,9 +83,14 @@ def _warn(message: Any, category: Any, *rest: Any) -> None:
         _show(message, category, *rest)
 
 
-def _fail(message: str, code: int) -> None:
-    """Says why and ends the process at once: a reading thread of Arrow's that was given up may yet run, and would abort it."""
+def _fail(message: str, code: int) -> NoReturn:
+    """Says why, and ends the process at once: a reading thread of Arrow's that was given up may yet run, and would abort it.
+
+    What the mistake left open (the ledger) is closed before: nothing holds it any more, once the exception is gone.
+    """
     print(f"perron: {' '.join(message.splitlines())}", file=sys.stderr)
+    gc.unfreeze()
+    gc.collect()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
