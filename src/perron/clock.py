@@ -13,9 +13,14 @@ from pathlib import Path
 
 from perron.errors import LedgerError
 
-__all__ = ["VARIABLE", "clock", "now", "read_clock", "replay_file", "set_clock"]
+__all__ = ["VARIABLE", "clock", "now", "read_clock", "replay_file", "set_clock", "text_of"]
 
 VARIABLE = "PERRON_CLOCK"
+
+
+def text_of(moment: datetime) -> str:
+    """The moment in ISO 8601 (UTC), to the second."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def replay_file() -> Path | None:

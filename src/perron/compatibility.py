@@ -7,17 +7,31 @@ accepts every row that the old one did. What can't be proved (one pattern inside
 """
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from perron.check import judge
 from perron.contract import Field, Role, Schema
-from perron.errors import DeclarationError
+from perron.errors import ContractError, DeclarationError
 
-__all__ = ["AUDIENCES", "LEVELS", "Bump", "Change", "Effect", "Level", "bump_of", "compare", "next_version", "worst"]
+__all__ = [
+    "AUDIENCES",
+    "LEVELS",
+    "Bump",
+    "Change",
+    "Effect",
+    "Level",
+    "bump_of",
+    "compare",
+    "next_version",
+    "read_contract",
+    "worst",
+]
 
 Level = Literal["none", "additive", "breaking"]
 Bump = Literal["none", "patch", "minor", "major"]
@@ -25,6 +39,24 @@ LEVELS: tuple[Level, ...] = ("none", "additive", "breaking")
 AUDIENCES = ("clients", "references", "ledger", "retrain")
 LIKE = 0.6  # from which likeness of two names a field counts as renamed
 VERSION = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})")
+
+
+def read_contract(path: Path) -> Schema:
+    """The contract in a contract.json.
+
+    Raises:
+        ContractError: it can't be read, or isn't one.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ContractError(f"The contract {path} can't be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"{path} isn't a contract: {error}.") from error
+    try:
+        return Schema.from_json(data)
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)

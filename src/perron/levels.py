@@ -6,11 +6,12 @@ full queue, a deadline that passed; not what is the asker's. What availability l
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from perron.canvas import Canvas
+from perron.clock import text_of
 from perron.errors import DeclarationError
 from perron.minutes import Gpu, Minute, Traffic, Usage, quantile, read_minutes, share_at_least
 
@@ -343,7 +344,7 @@ class _Sums:
         ways, day, hour = (tuple(Way(self._model, *key, one[key]) for key in sorted(one)) for one in self._ways)
         last = self._last_request
         return Levels(
-            _text(first), _text(self._until), ways, day, hour, rows=self._rows, refused=self._refused,
+            text_of(first), text_of(self._until), ways, day, hour, rows=self._rows, refused=self._refused,
             rows_per_s=self._rows / seconds, busiest_rows_per_s=max(self._by_minute.values(), default=0) / 60,
             burn={minutes: None if value is None else value / budget for minutes, value in share.items()},
             tried={minutes: good + bad for minutes, (good, bad) in self._windows.items()},
@@ -399,7 +400,7 @@ def _newest(levels: Levels, version: int, least: int) -> Iterable[tuple[str, str
         newer = hour.get(way.route)
         for words, hours, one in (("hour", 1, newer), ("day", 24, way)):
             if one is not None and one.traffic.requests + one.traffic.errors >= least:
-                yield f"last {words}", _text(end - timedelta(hours=hours)), one
+                yield f"last {words}", text_of(end - timedelta(hours=hours)), one
                 break
 
 
@@ -429,17 +430,18 @@ def _burnt(levels: Levels, limits: ServiceLimits, judged: set[str]) -> Iterable[
     judged.add("budget")
     end = datetime.fromisoformat(levels.until)
     target = f"{limits.availability:.6g} of good answers"
-    for (pace, long, short), severity in zip(BURNS, ("high", "medium"), strict=True):
-        burns = [levels.burn.get(minutes) for minutes in (long, short)]
-        if levels.tried.get(long, 0) >= FEWEST_REQUESTS and all(burn is not None and burn > pace for burn in burns):
-            words = f"The error budget of {target} burns {burns[0]:.3g} times as fast as it may over {long // 60} h and {short} min."
-            since = _text(end - timedelta(minutes=long))
-            yield Excess("budget", f"{long // 60} h", severity, words, burns[0] or 0.0, pace, since)  # type: ignore[arg-type]
+    severities: tuple[Severity, ...] = ("high", "medium")
+    for (pace, long, short), severity in zip(BURNS, severities, strict=True):
+        burn, newest = (levels.burn.get(minutes) or 0.0 for minutes in (long, short))
+        if levels.tried.get(long, 0) >= FEWEST_REQUESTS and min(burn, newest) > pace:
+            words = f"The error budget of {target} burns {burn:.3g} times as fast as it may over {long // 60} h and {short} min."
+            since = text_of(end - timedelta(minutes=long))
+            yield Excess("budget", f"{long // 60} h", severity, words, burn, pace, since)
             return
     if levels.budget_left <= 0 and levels.tried.get(MONTH_MIN, 0) >= FEWEST_REQUESTS:
         words = f"The month's error budget of {target} is used up: {1 - levels.budget_left:.3g} times what it allows."
         yield Excess(
-            "budget", "month", "medium", words, 1 - levels.budget_left, 1.0, _text(end - timedelta(days=BUDGET_DAYS))
+            "budget", "month", "medium", words, 1 - levels.budget_left, 1.0, text_of(end - timedelta(days=BUDGET_DAYS))
         )
 
 
@@ -448,13 +450,13 @@ def _silence(levels: Levels) -> Iterable[Excess]:
     requests = sum(way.traffic.requests + way.traffic.errors for way in levels.last_day)
     if levels.silent_min is None or levels.silent_min < SILENCE_MIN or requests < 2 * 1440 / SILENCE_MIN:
         return
-    since = _text(datetime.fromisoformat(levels.until) - timedelta(minutes=levels.silent_min))
+    since = text_of(datetime.fromisoformat(levels.until) - timedelta(minutes=levels.silent_min))
     words = f"No request came for {levels.silent_min:.0f} minutes, and {requests:,} in the day before."
     yield Excess("traffic", "requests", "low", words, levels.silent_min, float(SILENCE_MIN), since)
 
 
 def _scarce(levels: Levels, limits: ServiceLimits) -> Iterable[Excess]:
-    since = _text(datetime.fromisoformat(levels.until) - timedelta(hours=1))
+    since = text_of(datetime.fromisoformat(levels.until) - timedelta(hours=1))
 
     def full(subject: str, used: float, words: str, least: float = NEARLY_FULL) -> Iterable[Excess]:
         if used >= least:
@@ -513,7 +515,3 @@ def _dear(levels: Levels, limits: ServiceLimits, judged: set[str]) -> Iterable[E
 
 def _most(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else max(one, other)
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

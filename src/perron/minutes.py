@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from perron.clock import text_of
 from perron.errors import LedgerError
 
 __all__ = [
@@ -175,7 +176,7 @@ class MinuteWriter:
             return
         added = {way: sums.since(self._traffic.get(way, Traffic())) for way, sums in traffic.items()}
         line = {
-            "start": _text(self._start), "seconds": round((now - self._start).total_seconds(), 3),
+            "start": text_of(self._start), "seconds": round((now - self._start).total_seconds(), 3),
             "traffic": [
                 [*way, one.requests, one.errors, one.rows, one.latency, round(one.latency_s, 6)]
                 for way, one in added.items() if one.requests or one.errors
@@ -288,7 +289,3 @@ def share_at_least(hits: int, of: int, z: float = 3.0) -> float:
         return 0.0
     p = hits / of
     return (p + z * z / (2 * of) - z * sqrt(p * (1 - p) / of + z * z / (4 * of * of))) / (1 + z * z / of)
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -16,8 +16,9 @@ import pytest
 from perron.cli import _without_repetition
 from perron.demonstration import serving
 from perron.errors import PerronError
+from perron.serve.health import PORTS
 from perron.serve.http import free_port
-from perron.serve.platforms import PORTS, Vertex, read_vertex
+from perron.serve.platforms import Vertex, read_vertex
 from tests.conftest import perron
 
 HEALTH, PREDICT = "/v1/endpoints/12/deployedModels/34", "/v1/endpoints/12/deployedModels/34:predict"

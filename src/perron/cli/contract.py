@@ -107,6 +107,7 @@ def _schema(reference: str, folder: Path, model: str | None) -> "Schema":
     Raises:
         PerronError: nothing is there by that name, or it holds no contract.
     """
+    from perron.compatibility import read_contract
     from perron.errors import ContractError, DeclarationError
 
     path = Path(reference)
@@ -122,31 +123,13 @@ def _schema(reference: str, folder: Path, model: str | None) -> "Schema":
             raise ContractError(
                 f"Version {version['version']} of {version['model']} is a plain graph, without a contract."
             )
-        return _read(path)
+        return read_contract(path)
     if path.is_dir():
         found = next((path / name for name in ("contract.json", shared.SYSTEM_FILE) if (path / name).is_file()), None)
         if found is None:
             raise DeclarationError(f"{reference} holds no contract.json and no {shared.SYSTEM_FILE}.")
         path = found
-    return _declared(path) if path.suffix == ".py" else _read(path)
-
-
-def _read(path: Path) -> "Schema":
-    import json
-
-    from perron.contract import Schema
-    from perron.errors import ContractError, SourceError
-
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise SourceError(f"Can't read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ContractError(f"{path} isn't a contract: {error}.") from error
-    try:
-        return Schema.from_json(data)
-    except ContractError as error:
-        raise ContractError(f"{path}: {error}") from error
+    return _declared(path) if path.suffix == ".py" else read_contract(path)
 
 
 def _declared(path: Path) -> "Schema":

@@ -16,6 +16,7 @@ import numpy as np
 
 from perron.bundle import Bundle, load
 from perron.canvas import read_canvas
+from perron.clock import text_of
 from perron.contract import Role
 from perron.domain import tell_apart
 from perron.drift import Limits, find_drift, show_number
@@ -25,7 +26,7 @@ from perron.ledger import CHAMPION
 from perron.levels import Levels, ServiceLimits, excess_of, levels_of, limits_of
 from perron.metrics import METRICS
 from perron.monitor.change import find_change
-from perron.monitor.finding import Finding, FindingKind, Look, Severity, WindowView, text_of
+from perron.monitor.finding import Finding, FindingKind, Look, Severity, WindowView
 from perron.monitor.skew import hold_to_training
 from perron.performance import Losses, Performance, Period
 from perron.project import Project

@@ -1,16 +1,17 @@
 """What one look at a model's traffic found, as plain values: findings, periods of traffic, performance, levels."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
+from perron.clock import text_of
 from perron.drift import Drift
 from perron.estimate import Estimate
 from perron.levels import Levels
 from perron.performance import Losses, Period
 from perron.sketch import TableSketch
 
-__all__ = ["Finding", "FindingKind", "Look", "Severity", "WindowView", "text_of"]
+__all__ = ["Finding", "FindingKind", "Look", "Severity", "WindowView"]
 
 FindingKind = Literal[
     "drift", "multivariate", "prediction_drift", "target_drift", "performance", "estimate", "concept", "skew", "errors", "latency", "budget", "traffic",
@@ -114,8 +115,3 @@ def _period_json(period: Period, metric: str) -> dict[str, Any]:
         "day": period.day, "outcomes": period.losses.n, "value": found and found[0],
         "interval": found and list(found[1:]), "mean_delay_s": period.mean_delay_s,
     }  # fmt: skip
-
-
-def text_of(moment: datetime) -> str:
-    """The moment in ISO 8601 (UTC), to the second."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

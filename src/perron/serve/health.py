@@ -11,7 +11,7 @@ import os
 import ssl
 import sys
 
-__all__ = ["is_healthy"]
+__all__ = ["PORTS", "is_healthy"]
 
 TIMEOUT_S = 2.0
 PATH = "/health/ready"

@@ -5,7 +5,7 @@ Vertex AI (custom container requirements): it asks `AIP_HEALTH_ROUTE` and `AIP_P
     POST {"instances": [rows], "parameters": {"details": true}}    ->    {"predictions": [values, or with details objects]}
 
 Amazon SageMaker asks `/ping` and `/invocations`, which `perron.serve.mlflow` answers: JSON with `instances` among its keys,
-or CSV. Cloud Run says its port in `PORT`. The ports are read by the command line, in the order of `PORTS`.
+or CSV. Cloud Run says its port in `PORT`. The ports are read by the command line, in the order of `perron.serve.health.PORTS`.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,9 +22,8 @@ from perron.serve.routes import Request, Route
 if TYPE_CHECKING:
     from perron.serve.app import Service
 
-__all__ = ["PORTS", "Vertex", "read_vertex", "vertex_routes"]
+__all__ = ["Vertex", "read_vertex", "vertex_routes"]
 
-PORTS = ("PERRON_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")
 HEALTH = ("/health", "/health/live", "/health/ready", "/ping")  # what answers for health already
 KEYS, PARAMETERS = ("instances", "parameters"), ("details",)
 

@@ -1,6 +1,5 @@
 """A project's folder and a version in; what is under test out: its system, bundle, test rows, service and last release."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perron.bundle import Bundle, GraphBundle, load
+from perron.compatibility import read_contract
 from perron.contract import Role, Schema
-from perron.errors import ContractError, DeclarationError, NotFound, PerronError
+from perron.errors import DeclarationError, NotFound, PerronError
 from perron.ledger import CHAMPION
 from perron.project import Project
 from perron.system import System, load_system
@@ -252,16 +252,7 @@ class Subject:
                 raise NotFound(f"There is no {path}; give a version, an alias, a contract.json or a bundle's folder.")
             version = self.project.ledger.get_version(self.system.name, reference)
             path = self.project.ledger.bundle_path(version) / "contract.json"
-        try:
-            data = json.loads(path.read_bytes())
-        except OSError as error:
-            raise ContractError(f"The last release's contract {path} can't be read: {error.strerror}.") from error
-        except (ValueError, RecursionError) as error:
-            raise ContractError(f"{path} isn't a contract: {error}.") from error
-        try:
-            return Schema.from_json(data)
-        except ContractError as error:
-            raise ContractError(f"{path}: {error}") from error
+        return read_contract(path)
 
     @property
     def sensitive(self) -> Sequence[str]:
