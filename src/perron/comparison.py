@@ -14,7 +14,7 @@ models in turns.
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -386,7 +386,10 @@ def _fitted_answers(project: Project, system: System, outputs: Mapping[str, Any]
 
 def _evaluate(task: Any, truths: _Truths, side: _Answers, rows: Any | None) -> dict[str, float]:
     values, probabilities, classes = side
-    pick: Callable[[Any], Any] = lambda array: array if array is None or rows is None else array[rows]  # noqa: E731
+
+    def pick(array: Any) -> Any:
+        return array if array is None or rows is None else array[rows]
+
     return evaluate(task, pick(truths.truth), pick(values), pick(probabilities), classes, pick(truths.weight))
 
 

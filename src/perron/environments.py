@@ -462,7 +462,7 @@ def _contradictions(data: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _construct(name: str, table: Mapping[str, Any]) -> Environment:
-    simple = {
+    simple: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in table.items()
         if key in Environment.__dataclass_fields__ and key not in ("gates", "service")
@@ -474,4 +474,4 @@ def _construct(name: str, table: Mapping[str, Any]) -> Environment:
         if rule in gate
     )
     service = {key: table[key] for key in (*SERVICE, *ELSE) if key in table}
-    return Environment(name, **simple, gates=gates, service=service, given=frozenset(table))  # type: ignore[arg-type]
+    return Environment(name, **simple, gates=gates, service=service, given=frozenset(table))

@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from perron.digest import digest_file
 from perron.errors import NotFound, PerronError
@@ -251,7 +251,7 @@ def _layer(described: Mapping[str, Any], diff_id: str, path: Path, blobs: Blobs,
 def _plain(path: Path) -> BinaryIO:
     with open(path, "rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if is_gzip else open(path, "rb")  # type: ignore[return-value]
+    return cast(BinaryIO, gzip.open(path)) if is_gzip else open(path, "rb")
 
 
 def _base(named: str, layers: Sequence[Layer], config: Mapping[str, Any], blobs: Blobs) -> Base:
