@@ -168,6 +168,13 @@ def test_ctrl_c_and_ctrl_d_leave_nothing(folder: Path, key: str, code: int, said
     assert [path.name for path in folder.iterdir()] == ["House Prices.csv"]
 
 
+def test_a_ctrl_c_right_after_the_question_is_noticed(folder: Path) -> None:
+    for _ in range(8):  # between the prompt and the reading, one in four was slept through
+        terminal = Terminal(["init", "--from", "House Prices.csv"], folder)
+        terminal.answer("[price]: ", "\x03")
+        assert terminal.end() == 130, terminal.said
+
+
 def test_no_is_an_answer(folder: Path) -> None:
     terminal = Terminal(["init", "--from", "House Prices.csv", "--target", "price", "--bare"], folder)
     terminal.answer("[house-prices]: ", "\n")

@@ -1,6 +1,9 @@
 """What `perron init` was given in; a project's draft out: asked for on a terminal, or by what was given alone."""
 
 import re
+import select
+import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -211,13 +214,38 @@ def _ask(words: str, default: str | None, judge: Callable[[str], T]) -> T:
     """What an answer comes to; the default, in brackets, for an empty one. A wrong answer is explained, and asked for again."""
     shown = f" [{_printable(default)}]" if default is not None else ""
     while True:
-        text = input(f"{words}{shown}: ").strip() or (default or "")
+        text = _line(f"{words}{shown}: ").strip() or (default or "")
         if not text:
             continue
         try:
             return judge(text)
         except PerronError as error:
             print(f"  {error}")
+
+
+def _line(prompt: str) -> str:
+    """A line of the terminal's.
+
+    `input` sleeps through a Ctrl-C that falls between the prompt and the reading: the signal is noted, and the read begins
+    all the same, until Enter. Here the signal wakes what is waited in, however early it comes.
+
+    Raises:
+        EOFError: the input ended.
+    """
+    print(prompt, end="", flush=True)
+    woken, wakes = socket.socketpair()
+    with woken, wakes:
+        wakes.setblocking(False)
+        before = signal.set_wakeup_fd(wakes.fileno())
+        try:
+            while sys.stdin not in select.select([sys.stdin, woken], [], [])[0]:
+                woken.recv(64)  # a signal that ends nothing; Ctrl-C's has raised by now
+        finally:
+            signal.set_wakeup_fd(before)
+    text = sys.stdin.readline()
+    if not text:
+        raise EOFError
+    return text
 
 
 def _show(draft: Draft) -> None:
