@@ -24,6 +24,7 @@ from typing import Any
 
 from perron.errors import LedgerError, NotFound, PerronError
 from perron.predictions import new_segment_name
+from perron.sqlite import connect
 
 __all__ = ["Full", "Job", "Jobs", "KeyTaken", "Lost", "to_json"]
 
@@ -143,10 +144,9 @@ class Jobs:
         """This thread's connection of this process."""
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if found is None or self._local.pid != os.getpid():
-            found = sqlite3.connect(self._database, timeout=30, isolation_level=None)
+            found = connect(self._database, "FULL")
             found.row_factory = sqlite3.Row
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                found.execute(f"PRAGMA {pragma}")
+            found.execute("PRAGMA foreign_keys = ON")
             self._local.connection, self._local.pid = found, os.getpid()
         return found
 

@@ -6,7 +6,6 @@ each other instead of failing; the schema is created and migrated under that loc
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -22,12 +21,12 @@ import sqlalchemy as sa
 
 from perron import clock
 from perron.errors import DataError, DeploymentError, LedgerError, MissingPackage, NotFound, nearest
+from perron.sqlite import BUSY_TIMEOUT_S, switch_to_wal
 
 __all__ = ["BY_GATES", "CHAMPION", "Ledger", "is_automatic", "now"]
 
 CHAMPION = "champion"
 BY_GATES = "passed the gates in run "  # how the reason of an automatic promotion begins
-BUSY_TIMEOUT_S = 60.0
 
 metadata = sa.MetaData()
 _time, _digest = sa.String(32), sa.String(64)
@@ -882,24 +881,11 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions are begun by SQLAlchemy's event, not by the driver
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
-    if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        _switch_to_wal(cursor)
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    switch_to_wal(connection)
     # FULL: a commit survives a power cut too. It costs one fsync, and nothing here commits often.
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _switch_to_wal(cursor: Any) -> None:
-    """The switch doesn't heed the busy timeout, so that two first openers would race: a file lock orders them."""
-    path = cursor.execute("PRAGMA database_list").fetchone()[2]
-    if not path:
-        return  # a database in memory
-    with open(f"{path}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        cursor.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _is_alive(pid: int | None) -> bool:

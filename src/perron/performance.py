@@ -18,12 +18,12 @@ from typing import Any
 from perron.errors import LedgerError, NotFound
 from perron.ledger import Ledger
 from perron.predictions import Recorded, find, iterate
+from perron.sqlite import connect
 
 __all__ = ["Losses", "Performance", "Period"]
 
 FILE = "monitor.db"
 FORMAT = 1
-BUSY_TIMEOUT_S = 60.0
 FEW = 500  # outcomes whose predictions are looked up one by one; for more the log is read once
 BATCH = 20_000
 Z95 = 1.959964
@@ -111,9 +111,7 @@ class Performance:
     @contextmanager
     def _open(self, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as database:
-                database.execute("PRAGMA journal_mode = WAL")
-                database.execute("PRAGMA synchronous = NORMAL")
+            with closing(connect(self._path, "NORMAL")) as database:
                 if writes:
                     database.execute("BEGIN IMMEDIATE")
                 for statement in _TABLES.strip().split(";\n"):

@@ -215,8 +215,8 @@ def _write_all(folder: Path, files: Mapping[str, str], copies: Mapping[str, Path
     try:
         for name in (*files, *copies):
             path = folder / name
+            done.append(path)  # before it is there, so that no moment leaves it behind
             path.parent.mkdir(parents=True, exist_ok=True)
-            done.append(path)
             if name in copies:
                 shutil.copyfile(copies[name], path)
             else:

@@ -10,8 +10,6 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -486,12 +484,6 @@ def test_what_has_been_kept_for_its_time_is_removed(queue: Jobs, clock: list[flo
     assert queue.sweep() == 0
     clock[0] += 61
     assert queue.sweep() == 1 and not (queue.folder / job.id).exists()
-
-
-def test_two_processes_open_a_new_queue_at_once(tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from perron.jobs import Jobs; f = Path(sys.argv[1]); Jobs(f / 'b.db', f / 'b')"
-    many = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(6)]
-    assert [one.wait() for one in many] == [0] * 6
 
 
 def test_a_token_sees_its_own_batches_alone(copy: Path) -> None:

@@ -237,3 +237,9 @@ def test_an_interrupt_while_it_writes_is_one_line(folder: Path) -> None:
     _, said = process.communicate(timeout=LIMIT_S)
     assert "Traceback" not in said
     assert not (folder / "houses").exists() or (folder / "houses" / ".perron-files.json").is_file()
+
+
+def test_an_interrupt_after_the_work_ends_the_process_without_a_word() -> None:
+    program = "import atexit, os, sys; atexit.register(os.kill, os.getpid(), 2); from perron.cli import main; sys.argv[1:] = ['init', '--help']; main()"
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "") and "Begin a project" in done.stdout

@@ -314,6 +314,23 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "new").exists() and not list((tmp_path / "empty").iterdir())
 
 
+def test_an_interrupt_as_soon_as_a_folder_is_there_takes_it_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "rows.csv", {"x": [n * 1.5 for n in range(60)], "y": [n * 2.5 for n in range(60)]})
+    made = Path.mkdir
+
+    def stops(self: Path, *words: Any, **more: Any) -> None:
+        made(self, *words, **more)
+        if self.is_relative_to(tmp_path / "new"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", stops)
+    with pytest.raises(KeyboardInterrupt):
+        start_project(tmp_path / "new", tmp_path / "rows.csv", "y", begin_git="never", organisation=WHOLE)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_that_is_a_fresh_clone_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_csv(tmp_path / "rows.csv", {"x": [n * 1.5 for n in range(60)], "y": [n * 2.5 for n in range(60)]})
     folder = tmp_path / "cloned"

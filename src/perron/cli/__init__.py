@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import re
+import signal
 import sys
 import warnings
 from typing import Any, NoReturn
@@ -24,15 +25,18 @@ def main() -> None:
     _take_secrets()
     sys.argv = _without_repetition(sys.argv)
     gc.disable()  # until the imports are done (`shared.resume_collection`): it costs a cached run a tenth
-    from perron.cli.app import command_line
-
     message, code = "", 0
     try:
+        from perron.cli.app import command_line
+
         command_line(sys.argv[1:])(prog_name="perron", standalone_mode=True)
     except PerronError as error:
         message, code = str(error), MISTAKE
     except KeyboardInterrupt:
         message, code = "Interrupted.", INTERRUPTED
+    except SystemExit:
+        _end_on_interrupt()
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(MISTAKE)
@@ -43,6 +47,11 @@ def main() -> None:
         message, code = f"{reason} (this is a defect of Perron's; PERRON_DEBUG=1 shows where)", BROKEN
     if code:
         _fail(message, code)
+
+
+def _end_on_interrupt() -> None:
+    """From here on an interrupt ends the process without a word: the work is done, only the interpreter isn't."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _without_repetition(words: list[str]) -> list[str]:
@@ -88,6 +97,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
     What the mistake left open (the ledger) is closed before: nothing holds it any more, once the exception is gone.
     """
+    _end_on_interrupt()
     print(f"perron: {' '.join(message.splitlines())}", file=sys.stderr)
     gc.unfreeze()
     gc.collect()

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from perron.errors import LedgerError
+from perron.sqlite import connect
 
 __all__ = ["Cut", "Entry", "Journal"]
 
 FORMAT = 1
-BUSY_TIMEOUT_S = 30.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS observed (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -62,10 +62,8 @@ class Journal:
         self._news: list[Entry] = []
         with self._told():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            self._db = connect(path, "FULL" if sync else "NORMAL", check_same_thread=False)
             weakref.finalize(self, self._db.close)  # of a bundle that a server lets go
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             with self._writing():
                 found = self._db.execute("PRAGMA user_version").fetchone()[0]
                 if found > FORMAT:

@@ -13,11 +13,11 @@ from typing import Any
 
 from perron.errors import LedgerError
 from perron.predictions import read_segment, segments
+from perron.sqlite import BUSY_TIMEOUT_S
 
 __all__ = ["forget_index", "predictions_of"]
 
 FILE = ".index.db"
-BUSY_TIMEOUT_S = 60.0
 
 
 def predictions_of(folder: Path, model: str, field: str, value: Any, *, until: str | None = None) -> list[str]:
