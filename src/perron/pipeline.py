@@ -8,6 +8,7 @@ at the step that it was in. This module loads nothing heavy: a run that has noth
 milliseconds. The steps' work is in `perron.steps`.
 """
 
+import contextlib
 import importlib
 import json
 import time
@@ -22,11 +23,12 @@ from perron.digest import digest, digest_bytes, digest_code, digest_file
 from perron.environment import code_of, environment_of
 from perron.errors import PerronError
 from perron.ledger import CHAMPION, is_automatic
+from perron.locks import alone
 from perron.project import Project, Work, rival_of
 from perron.source import UNTOLD, Description, Readable, describe, is_opened, local_files, open_source, shown
 from perron.system import System
 
-__all__ = ["Progress", "Result", "Step", "package_digest", "run_pipeline", "source_digest"]
+__all__ = ["STEPS", "Progress", "Result", "Step", "package_digest", "run_pipeline", "source_digest"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Step:
 
 
 class Progress(Protocol):
-    """Told of each step as it starts and ends: `progress("train", "running", 0.0)`."""
+    """Told of each step as it starts and ends, and when it waits for another run: `progress("train", "running", 0.0)`."""
 
     def __call__(self, step: str, status: str, seconds: float, /) -> None: ...
 
@@ -197,32 +199,50 @@ def run_pipeline(system: System, project: Project, progress: Progress | None = N
 
 
 def _run_steps(work: Work, result: Result, base: list[str], tell: Progress) -> None:
-    ledger, cached = work.project.ledger, []
-    for step in STEPS:
-        key = digest([step.name, base, step.inputs(work)])
-        output = ledger.find_result(key)
-        if output is not None and _is_whole(work.project, output) and step.holds(work, output):
-            cached.append((step.name, key))
-            tell(step.name, "cached", 0.0)
-            result.steps.append({"name": step.name, "status": "cached", "seconds": 0.0})
-        else:
-            ledger.log_cached_steps(work.run, cached)
-            cached = []
-            output = _do(step, work, key, tell)
-            result.steps.append({"name": step.name, "status": "done", "seconds": round(output.pop("_seconds"), 3)})
-        result.outputs[step.name] = {**output, "key": key}
-        if step.name == "evaluate":  # of a cached step too: a run's numbers are its own, wherever they come from
-            ledger.log_metrics(work.run, "test", output["metrics"])
-            ledger.log_metrics(work.run, "baseline", output["baseline"])
-        if step.name == "gates" and not all(gate["passed"] for gate in output["gates"]):
-            result.status = "refused"
-            break
+    ledger, cached = work.project.ledger, list[tuple[str, str]]()
+    with contextlib.ExitStack() as held:
+        for step in STEPS:
+            if step.name == "gates":  # from here on alone with the champion: what is held to it is what replaces it
+                held.enter_context(_alone(work, work.system.name, step.name, tell))
+            key = digest([step.name, base, step.inputs(work)])
+            output, seconds = _known(step, work, key), None
+            if output is None:
+                ledger.log_cached_steps(work.run, cached)
+                cached = []
+                with _alone(work, key, step.name, tell):
+                    output = _known(step, work, key)  # of a run that was at it just now
+                    if output is None:
+                        output, seconds = _do(step, work, key, tell)
+            if seconds is None:
+                cached.append((step.name, key))
+                tell(step.name, "cached", 0.0)
+            status = "cached" if seconds is None else "done"
+            result.steps.append({"name": step.name, "status": status, "seconds": round(seconds or 0.0, 3)})
+            result.outputs[step.name] = {**output, "key": key}
+            if step.name == "evaluate":  # of a cached step too: a run's numbers are its own, wherever they come from
+                ledger.log_metrics(work.run, "test", output["metrics"])
+                ledger.log_metrics(work.run, "baseline", output["baseline"])
+            if step.name == "gates" and not all(gate["passed"] for gate in output["gates"]):
+                result.status = "refused"
+                break
     ledger.log_cached_steps(work.run, cached)
     if result.status == "running":
         result.status = "done"
 
 
-def _do(step: Step, work: Work, key: str, tell: Progress) -> dict[str, Any]:
+def _alone(work: Work, name: str, step: str, tell: Progress) -> contextlib.AbstractContextManager[None]:
+    """The machine's lock of that name; whoever finds it held says so and waits."""
+    return alone(work.project.folder / ".perron" / "locks" / name, lambda: tell(step, "waiting", 0.0))
+
+
+def _known(step: Step, work: Work, key: str) -> dict[str, Any] | None:
+    """What the step put out under that key, where it still stands."""
+    output = work.project.ledger.find_result(key)
+    return output if output is not None and _is_whole(work.project, output) and step.holds(work, output) else None
+
+
+def _do(step: Step, work: Work, key: str, tell: Progress) -> tuple[dict[str, Any], float]:
+    """What the step puts out, and its seconds."""
     ledger = work.project.ledger
     tell(step.name, "running", 0.0)
     ledger.start_step(work.run, step.name, key)
@@ -237,7 +257,7 @@ def _do(step: Step, work: Work, key: str, tell: Progress) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     ledger.end_step(work.run, step.name, "done", seconds, key=key, output=output)
     tell(step.name, "done", seconds)
-    return {**output, "_seconds": seconds}
+    return output, seconds
 
 
 def _is_whole(project: Project, output: Mapping[str, Any]) -> bool:

@@ -5,7 +5,6 @@ segments move to the project when the output does.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from perron.digest import digest_file
 from perron.errors import SinkError
+from perron.locks import take
 from perron.predictions import new_segment_name
 from perron.sink import Sink
 
@@ -110,21 +110,12 @@ class Work:
 
     def _acquire(self) -> IO[bytes]:
         """The folder's lock, which dies with its process."""
-        while True:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / "lock", "ab")  # noqa: SIM115 (kept as long as the work)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.stat(self.path / "lock").st_ino == os.fstat(lock.fileno()).st_ino:
-                    return lock
-            except BlockingIOError:
-                lock.close()
-                raise SinkError(
-                    f"Another process is writing {self.sink.name}; wait until it is done, or name another sink."
-                ) from None
-            except FileNotFoundError:  # finished and removed in this very moment
-                pass
-            lock.close()
+        try:
+            return take(self.path / "lock", waits=False)
+        except BlockingIOError:
+            raise SinkError(
+                f"Another process is writing {self.sink.name}; wait until it is done, or name another sink."
+            ) from None
 
     def _open(self) -> None:
         lines, whole_bytes = self._read()

@@ -6,7 +6,8 @@ from typing import Any
 
 __all__ = ["Progress"]
 
-MARKS = {"done": "✓", "cached": "·", "failed": "✗", "running": "…"}
+MARKS = {"done": "✓", "cached": "·", "failed": "✗", "waiting": "…"}
+WAITING = "another run is at it"
 
 
 class Progress:
@@ -29,14 +30,15 @@ class Progress:
         if self._quiet:
             return
         self._clear()
-        if status == "running":
-            if self._live:
-                from rich.console import Console
+        if self._live and status in ("running", "waiting"):
+            from rich.console import Console
 
-                self._status = Console(stderr=True).status(f"{step} …")
-                self._status.start()
+            self._status = Console(stderr=True).status(f"{step} … {WAITING * (status == 'waiting')}")
+            self._status.start()
             return
-        took = f"{seconds:6.2f} s" if status != "cached" else "cached  "
+        if status == "running":
+            return
+        took = {"cached": "cached  ", "waiting": WAITING}.get(status, f"{seconds:6.2f} s")
         print(f"{MARKS[status]} {step:<12} {took}", file=sys.stderr, flush=True)
 
     def _clear(self) -> None:
