@@ -109,9 +109,18 @@ def prometheus(folder: Path) -> Iterator[str]:
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         try:
+            await_true(lambda: is_ready(f"http://{address}"))
             yield f"http://{address}"
         finally:
             process.terminate()
+
+
+def is_ready(address: str) -> bool:
+    """Until then Prometheus refuses connections, and then answers 503."""
+    try:
+        return httpx.get(f"{address}/-/ready").is_success
+    except httpx.HTTPError:
+        return False
 
 
 def await_true(is_so: Callable[[], Any], limit_s: float = 45.0) -> Any:
@@ -154,17 +163,13 @@ def test_a_live_prometheus_has_data_for_every_rule_and_panel(tmp_path: Path) -> 
                     f"{address}/v1/predictions", content=b"nonsense", headers={"Content-Type": "application/json"}
                 )
 
-            def is_ready() -> bool:
+            def has_begun() -> bool:
                 ask()
-                try:
-                    return bool(
-                        query("service:perron_budget_burn:rate6h")
-                        and query("reason:perron_requests_refused:rate5m > 0")
-                    )
-                except httpx.HTTPError:
-                    return False
+                return bool(
+                    query("service:perron_budget_burn:rate6h") and query("reason:perron_requests_refused:rate5m > 0")
+                )
 
-            await_true(is_ready)
+            await_true(has_begun)
             rules = yaml.safe_load((config.parent / "rules" / "perron.yml").read_text())
             wanted = [rule["record"] for group in rules["groups"] for rule in group["rules"]] + expressions()
 
