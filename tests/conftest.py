@@ -6,7 +6,6 @@ import os
 import pwd
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -138,16 +137,11 @@ def house() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A real Postgres, empty but for what tests of this session make in it: give tables names of their own."""
+    from perron.serve.http import free_port  # not at the top: OMP_WAIT_POLICY comes first
+
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     programs = found[-1] if found else Path(need("initdb")).parent
     is_root = os.geteuid() == 0  # as whom it doesn't run

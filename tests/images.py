@@ -157,7 +157,7 @@ class Container:
 
     def end(self) -> tuple[int, str]:
         """How it ended by itself, and what it said."""
-        return self.process.wait(20), self._said()
+        return self.process.wait(60), self._said()
 
     def _said(self) -> str:
         said = self.log.read_text()

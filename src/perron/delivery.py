@@ -263,7 +263,7 @@ def deliver(
     image: str | None = None,
     tell: Tell = lambda words: None,
 ) -> Deployment:
-    """The deployment, live: the version answers in the environment, and what was there before doesn't.
+    """The deployment, live: the version answers in the environment, and what was there before finishes what it has.
 
     Args:
         project: opened.

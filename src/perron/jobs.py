@@ -361,8 +361,13 @@ class Jobs:
         Raises:
             Lost: it isn't this process's.
         """
-        self.commit(job)
         with self._transaction() as connection:
+            mine = connection.execute(
+                "SELECT 1 FROM jobs WHERE id = ? AND state = 'running' AND owner = ? AND attempt = ?",
+                (job.id, self.me, job.attempt),
+            ).fetchone()
+            if mine is None:
+                raise Lost(f"The batch {job.id} isn't this process's any more.")
             self._end(connection, job.id, state, fault)
 
     def _end(self, connection: sqlite3.Connection, job: str, state: str, fault: str | None) -> None:

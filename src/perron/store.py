@@ -130,9 +130,9 @@ def make_secret(path: Path) -> bytes:
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            building = path.with_name(f".secret.{os.getpid()}")
+            building = path.with_name(f".secret.{secrets.token_hex(6)}")
             handle = os.open(
-                building, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+                building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
             )  # nobody else's from the first instant
             try:
                 os.write(handle, secrets.token_hex(32).encode())

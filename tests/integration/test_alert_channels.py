@@ -153,11 +153,11 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
 def test_a_receiver_that_does_not_take_it_is_named_by_host_alone(
     tmp_path: Path, answer: Any, words: str, is_lasting: bool
 ) -> None:
-    begun = time.monotonic()
+    begun, is_late = time.monotonic(), "within" in words
     with receiver(answer) as server, pytest.raises(ChannelError, match=words) as raised:
-        send(webhook(server.url, timeout_s=0.3), EVENT, tmp_path)
+        send(webhook(server.url, timeout_s=0.3 if is_late else 10), EVENT, tmp_path)
     assert "secret-path" not in str(raised.value) and raised.value.is_lasting is is_lasting
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
 
 
 def test_a_refused_connection_is_said(tmp_path: Path) -> None:
@@ -209,12 +209,13 @@ def test_what_a_receiver_did_not_take_waits_for_the_next_look_and_delays_nobody(
         release.wait(20)
 
     with receiver(wait) as server:
-        alerts = watch(tmp_path, webhook(server.url, timeout_s=2), LOG, pauses_s=())
+        alerts = watch(tmp_path, webhook(server.url, timeout_s=10), LOG, pauses_s=())
         alerts.judge([Found(subject="a"), Found(subject="b")], NOON)
         telling = threading.Thread(target=alerts.tell, args=(NOON,))
         telling.start()
         while not ((tmp_path / "told.jsonl").exists() and log_of(tmp_path) == ["a", "b"]):
             assert telling.is_alive(), "the log was told only after the web hook's time was over"
+            release.wait(0.01)
         telling.join()
         release.set()
         assert [one.event.subject for one in alerts.untold()] == ["a", "b"]
@@ -299,7 +300,7 @@ def mail_server(box: Mailbox, certificate: Path | None = None, **options: Any) -
         context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    controller = Controller(box, hostname="127.0.0.1", port=port, tls_context=context, **options)
+    controller = Controller(box, hostname="127.0.0.1", port=port, tls_context=context, ready_timeout=30, **options)
     controller.start()
     try:
         yield port

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from perron.minutes import LATENCY_BOUNDS
-from tests.conftest import free_port, perron, perron_json
+from perron.serve.http import free_port
+from tests.conftest import perron, perron_json
 from tests.integration.test_deploy_local import declare, trained  # noqa: F401  # the fixture
 
 LOOK = "docker compose --project-name things-prd ps --all --quiet"

@@ -29,7 +29,8 @@ from perron.errors import PerronError
 from perron.image.closure import serving_packages
 from perron.image.subject import packaged, packaged_images, subject_of
 from perron.project import Project
-from tests.conftest import free_port, need, perron, perron_json
+from perron.serve.http import free_port
+from tests.conftest import need, perron, perron_json
 from tests.images import Container, running, unpack, write_base
 from tests.integration.test_pipeline import declare, run, write_project
 
@@ -124,7 +125,7 @@ def test_it_answers_without_rights_on_a_read_only_root_and_finishes_what_is_unde
     with running(
         unpacked, tmp_path, "--port", str(port), "--log-to", "stdout:", variables={"PERRON_TOKENS": tokens}
     ) as container:
-        assert wait_for(container, port) < 5
+        wait_for(container, port)
         assert post(port, {"rows": [thing]})[0] == 401
         status, answer = post(port, {"rows": [thing]}, Authorization=f"Bearer {token}")
         assert status == 200 and answer["version"] == 1 and answer["model"] == "things"
@@ -295,6 +296,8 @@ def docker_registry(folder: Path) -> Iterator[str]:
             except OSError:
                 assert process.poll() is None
                 threading.Event().wait(0.01)
+        else:
+            raise AssertionError("the registry didn't answer")
         yield f"127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)

@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import shutil
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from perron.bundle import load
 from perron.demonstration import serving
 from perron.estimate import Calibration, expected_accuracy, fit_calibration
 from perron.ledger import Ledger
@@ -20,9 +22,11 @@ from perron.pages.monitor import render
 from perron.performance import Losses, Performance
 from perron.predictions import iterate
 from perron.project import Project
+from perron.serve.collect import Collector
+from perron.serve.http import free_port
 from perron.sketch import TableSketch
 from perron.windows import read_windows
-from tests.conftest import free_port, perron, perron_json
+from tests.conftest import perron, perron_json
 
 
 def rows_of(housing_csv: Path, count: int, seed: int = 0) -> list[tuple[dict[str, Any], float]]:
@@ -301,19 +305,49 @@ def test_findings_become_alerts_that_are_told_once_and_recover(housing_copy: Pat
     assert wrong.returncode == 1 and "perron: alerts.toml: " in wrong.stderr
 
 
+@pytest.mark.parametrize("is_at_work", [True, False])
+def test_rows_that_a_thread_has_or_never_took_are_in_the_window_of_a_server_that_ends(
+    housing_copy: Path, housing_csv: Path, monkeypatch: pytest.MonkeyPatch, is_at_work: bool
+) -> None:
+    bundle = load(next((housing_copy / ".perron" / "bundles").glob("*")))
+    collector = Collector(housing_copy / "windows", bundle, 1, "champion")
+    rows = [tuple(row.get(f.name) for f in bundle.schema.request) for row, _ in rows_of(housing_csv, 200)]
+    begins, goes_on, add = threading.Event(), threading.Event(), collector._writer.add
+
+    def add_slowly(*words: Any) -> None:
+        begins.set()
+        assert goes_on.wait(30)
+        add(*words)
+
+    monkeypatch.setattr(collector._writer, "add", add_slowly)
+    collector.add(rows, [200_000.0] * 200, None)
+    collector.hand_over()
+    working = threading.Thread(target=collector.work)
+    if is_at_work:
+        working.start()
+        assert begins.wait(30)
+    collector.add(rows[:50], [200_000.0] * 50, None)
+    collector.hand_over()
+    ending = threading.Thread(target=collector.work, kwargs={"is_last": True})
+    ending.start()
+    goes_on.set()
+    ending.join(30)
+    assert sum(sketch.rows for sketch in read_windows(housing_copy / "windows", bundle.name).values()) == 250
+    if is_at_work:
+        working.join(30)
+
+
 def test_a_server_tells_prometheus_how_far_its_traffic_is_from_the_training(
     housing_copy: Path, housing_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from perron.bundle import load
-    from perron.serve.collect import Collector
-
     bundle = load(next((housing_copy / ".perron" / "bundles").glob("*")))
     collector = Collector(housing_copy / "windows", bundle, 1, "champion")
     rows = [tuple(row.get(f.name) for f in bundle.schema.request) for row, _ in rows_of(housing_csv, 200)]
     place = [f.name for f in bundle.schema.request].index("median_income")
     moved = [(*row[:place], row[place] * 10_000, *row[place + 1 :]) for row in rows]
     collector.add(moved, [200_000.0] * 200, None)
-    collector.work(collector.take())
+    collector.hand_over()
+    collector.work()
     collector._look_for_drift()
     assert collector.drifts["median_income"][0] > 0.9 and collector.drifts["median_income"][1] == 3
     assert collector.drifts["housing_median_age"][1] == 0

@@ -20,7 +20,8 @@ from perron.demonstration import serving
 from perron.monitor import Monitor
 from perron.pages.monitor import render
 from perron.project import Project
-from tests.conftest import free_port, perron, perron_json
+from perron.serve.http import free_port
+from tests.conftest import perron, perron_json
 from tests.integration.test_pipeline import run, write_project
 from tests.integration.test_serving_models import until
 

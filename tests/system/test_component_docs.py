@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from perron.demonstration import serving
-from tests.conftest import free_port, need, perron, perron_json
+from perron.serve.http import free_port
+from tests.conftest import need, perron, perron_json
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -28,7 +28,8 @@ from perron.performance import Losses
 from perron.predictions.listing import list_predictions
 from perron.project import Project
 from perron.receipts import receipt
-from tests.conftest import free_port, need, perron
+from perron.serve.http import free_port
+from tests.conftest import need, perron
 
 expect = playwright.expect
 pytestmark = pytest.mark.browser

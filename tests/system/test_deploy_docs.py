@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from perron.environments import FILE, KEYS, TARGETS, environments_file, parse_environments
-from tests.conftest import free_port, perron
+from perron.serve.http import free_port
+from tests.conftest import perron
 from tests.integration.test_deploy_local import trained  # noqa: F401  # the fixture
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text()

@@ -1,5 +1,6 @@
 """The alerts that are open and what is still to be told, in `.perron/alerts.json`; one at a time changes it."""
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -122,6 +123,7 @@ def read_state(folder: Path) -> State:
         return msgspec.convert(found, State)
     except (msgspec.DecodeError, RecursionError) as error:
         aside = path.with_name(f"alerts.damaged-{time.time_ns()}.json")
-        os.replace(path, aside)
+        with contextlib.suppress(FileNotFoundError):  # another reader was quicker
+            os.replace(path, aside)
         logger.warning("%s is damaged (%s); it is set aside as %s, and alerts begin anew.", path, error, aside.name)
         return State()

@@ -18,6 +18,7 @@ last line without its end was never acknowledged, and counts as absent. A proces
 segment that it writes: what isn't locked is complete.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -258,7 +259,9 @@ def find(folder: Path, prediction: str) -> Recorded:
     parts = ID.fullmatch(prediction)
     if parts is not None:
         lines, batch = folder / f"{parts['segment']}.jsonl", folder / f"{parts['segment']}.parquet"
-        found = _find_line(lines, prediction) if lines.is_file() else None
+        found = None
+        with contextlib.suppress(FileNotFoundError):  # none, or compacted in this very moment
+            found = _find_line(lines, prediction)
         if found is None and batch.is_file():  # looked for last: a segment that is being compacted is both for a moment
             found = _find_row(batch, prediction)
         if found is not None:

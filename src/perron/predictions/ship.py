@@ -192,7 +192,10 @@ class Shipper:
         for path in segments(self._folder):
             known.add(path.stem)
             last = came.get(path.stem, _Came())
-            facts = path.stat()
+            try:
+                facts = path.stat()
+            except FileNotFoundError:  # an empty one that its writer removed meanwhile
+                continue
             is_same = last.inode == facts.st_ino
             if is_same and path.suffix == ".jsonl" and facts.st_size <= last.place:
                 continue

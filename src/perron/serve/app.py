@@ -263,7 +263,8 @@ class Service:
         while True:
             try:
                 for collector in self.models.collectors:
-                    await loop.run_in_executor(self._tender, collector.work, collector.take())
+                    collector.hand_over()
+                    await loop.run_in_executor(self._tender, collector.work)
                 await loop.run_in_executor(self._tender, self.memory.tend)
                 await loop.run_in_executor(self._tender, self._note_minute)
                 if self.settings.drop_sent:

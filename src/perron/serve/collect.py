@@ -6,6 +6,8 @@ never costs a busy server more than a few hundredths of its time.
 """
 
 import logging
+import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,7 +36,7 @@ class _Aside:
 
 
 class Collector:
-    """The windows of one endpoint. `add` and `take` belong to the event loop, `work` to one thread at a time.
+    """The windows of one endpoint. `add` and `hand_over` belong to the event loop, `work` to any thread.
 
     Args:
         folder: of all windows.
@@ -48,6 +50,8 @@ class Collector:
             folder, bundle.name, version, route, bundle.schema, has_confidence=self._has_confidence
         )
         self._aside = _Aside()
+        self._handed_over: deque[_Aside] = deque()
+        self._working = threading.Lock()
         self._turns = 0
         self._failed = ""
         self.dropped = 0
@@ -71,29 +75,35 @@ class Collector:
         if shares is not None:
             aside.shares.extend(shares)
 
-    def take(self) -> _Aside:
-        """What was put aside, for `work`; from now on rows are put aside anew."""
-        aside, self._aside = self._aside, _Aside()
-        return aside
+    def hand_over(self) -> None:
+        """Leaves what was put aside to the next `work`, whoever calls it; from now on rows are put aside anew."""
+        self._handed_over.append(self._aside)
+        self._aside = _Aside()
 
-    def work(self, aside: _Aside, *, is_last: bool = False, now: datetime | None = None) -> None:
-        """Makes sketches of what was put aside; writes them every few turns, and at last."""
-        try:
-            if aside.rows:
-                step = max(1, len(aside.rows) // MOST_ROWS_PER_S)
-                confidence = [max(row) for row in aside.shares[::step]] if self._has_confidence else None
-                self._writer.add(aside.rows[::step], aside.values[::step], confidence, now or datetime.now(UTC))
-                self.dropped += len(aside.rows) - len(aside.rows[::step])
-            self._turns += 1
-            if is_last or self._turns % FLUSH_EVERY == 0:
-                self._writer.flush()
-            if self._turns % DRIFT_EVERY == 0:
-                self._look_for_drift()
-            self._failed = ""
-        except Exception as error:
-            if repr(error) != self._failed:  # serving goes on; the log has every row
-                logger.exception("the live window can't be kept")
-            self._failed = repr(error)
+    def work(self, *, is_last: bool = False) -> None:
+        """Makes sketches of what was handed over; writes them every few turns, and at last: after what is at work now."""
+        with self._working:
+            try:
+                while self._handed_over:
+                    self._sketch(self._handed_over.popleft())
+                self._turns += 1
+                if is_last or self._turns % FLUSH_EVERY == 0:
+                    self._writer.flush()
+                if self._turns % DRIFT_EVERY == 0:
+                    self._look_for_drift()
+                self._failed = ""
+            except Exception as error:
+                if repr(error) != self._failed:  # serving goes on; the log has every row
+                    logger.exception("the live window can't be kept")
+                self._failed = repr(error)
+
+    def _sketch(self, aside: _Aside) -> None:
+        if not aside.rows:
+            return
+        step = max(1, len(aside.rows) // MOST_ROWS_PER_S)
+        confidence = [max(row) for row in aside.shares[::step]] if self._has_confidence else None
+        self._writer.add(aside.rows[::step], aside.values[::step], confidence, datetime.now(UTC))
+        self.dropped += len(aside.rows) - len(aside.rows[::step])
 
     def _look_for_drift(self) -> None:
         """Tells the present hour's distance from the training, column by column, for Prometheus; `perron monitor` tells more."""

@@ -241,10 +241,13 @@ def _is_json(content_type: str) -> bool:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no other program is given before this process ends."""
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # whoever listens there by number may
+    held.bind((host, 0))
+    port = int(held.getsockname()[1])
+    held.detach()  # which leaves it open
+    return port
 
 
 @dataclass(frozen=True)

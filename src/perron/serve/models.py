@@ -168,7 +168,8 @@ class Endpoint:
     def close(self) -> None:
         """Closes the log; what was acknowledged is then on the disk itself. The live window is written."""
         if self.batcher.collector is not None:
-            self.batcher.collector.work(self.batcher.collector.take(), is_last=True)
+            self.batcher.collector.hand_over()
+            self.batcher.collector.work(is_last=True)
         self._log.close()
 
 

@@ -25,6 +25,7 @@ from perron.targets.supervisor import KILL_AFTER_S, LOOK_EVERY_S, Home, Service,
 __all__ = ["Local", "home_of", "make_target", "service_of", "systemd_unit"]
 
 SPARE_S = 30.0  # beyond the time that a version may take
+END_S = 5.0  # for a supervisor that gave its last answer
 
 
 def make_target() -> "Local":
@@ -71,6 +72,8 @@ class Local:
         tell(f"starting version {order.version} and waiting until it is ready")
         answer = _ask(home, {"do": "swap", "service": asdict(service)}, service.ready_s + SPARE_S)
         if "failure" in answer:
+            if _service_in(home.read_state()) is None:
+                _await_end(home)  # a supervisor that has nothing to look after
             words = answer["failure"]
             raise DeploymentError(f"{words[0].upper()}{words[1:]}.")
         return {"address": _url(service), "pid": answer["server"]["pid"], "log": str(home.log(order.deployment))}
@@ -127,6 +130,7 @@ class Local:
             answer = _ask(home, {"do": "stop"}, drain_s + SPARE_S)
             if "failure" in answer:
                 raise DeploymentError(f"{environment.name} isn't stopped: {answer['failure']}.")
+            _await_end(home)
             return True
         left = home.servers
         for server in left:
@@ -185,6 +189,13 @@ def _ask(home: Home, order: Mapping[str, Any], within_s: float) -> dict[str, Any
             else f"{home.logs / 'supervisor.log'} says why; do this again"
         )
         raise DeploymentError(f"The supervisor doesn't answer ({error}); {hint}.") from error
+
+
+def _await_end(home: Home) -> None:
+    """Returns when the supervisor, which gave its last answer, is gone: whoever comes next finds none."""
+    end = time.monotonic() + END_S
+    while home.supervisor is not None and time.monotonic() < end:
+        time.sleep(LOOK_EVERY_S)
 
 
 def _url(service: Service) -> str:
