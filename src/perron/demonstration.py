@@ -25,7 +25,7 @@ from perron.system import load_system
 __all__ = ["Demonstration", "demonstrate", "serving"]
 
 HELD_BACK = 64
-START_LIMIT_S = 20
+START_LIMIT_S = 60
 MARKER = "demo.json"
 
 

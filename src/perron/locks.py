@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import IO
 from perron.errors import LedgerError
 
 __all__ = ["alone", "take"]
+
+LOOK_EVERY_S = 0.05
 
 
 def take(path: Path, *, waits: bool = True) -> IO[bytes]:
@@ -27,7 +30,10 @@ def take(path: Path, *, waits: bool = True) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = open(path, "ab")  # noqa: SIM115 (the caller closes it)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+            while not _has(lock, waits=waits):
+                time.sleep(
+                    LOOK_EVERY_S
+                )  # and not in the system's call, where an interrupt just before it is slept through
             if os.stat(path).st_ino == os.fstat(lock.fileno()).st_ino:
                 return lock
         except FileNotFoundError:  # removed in this very moment
@@ -36,6 +42,16 @@ def take(path: Path, *, waits: bool = True) -> IO[bytes]:
             lock.close()
             raise
         lock.close()
+
+
+def _has(lock: IO[bytes], *, waits: bool) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not waits:
+            raise
+        return False
+    return True
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -237,7 +238,7 @@ def load_system(path: Path) -> System:
     folder = str(path.parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location("system", path)
+    spec = importlib.util.spec_from_file_location("system", path, loader=_Uncached("system", str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["system"] = module
@@ -255,6 +256,13 @@ def load_system(path: Path) -> System:
             f"{path} declares {len(systems)} systems ({found}); it must declare one: system = pn.System(…)."
         )
     return next(iter(systems.values()))
+
+
+class _Uncached(SourceFileLoader):
+    """Compiles a file whenever it is loaded: Python judges bytecode by whole seconds, in which a script may write it twice."""
+
+    def path_stats(self, path: Any) -> Any:
+        raise OSError
 
 
 def _place(error: BaseException, path: Path) -> str:

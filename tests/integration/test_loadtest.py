@@ -72,7 +72,7 @@ def test_every_answer_of_a_server_is_counted_once(things: Path, thing: dict[str,
         before = _answered(address)
         target = Target.of(address, "/v1/predictions")
         found = asyncio.run(send(target, [body(thing, 2)], connections=8, seconds=0.7))
-        assert _answered(address) - before == len(found.times_s) >= found.answered > 100
+        assert _answered(address) - before == len(found.times_s) >= found.answered > 10
         assert found.failed == {} and found.refused == 0
         assert found.times_s == sorted(found.times_s)
         assert 0 < (found.quantile_ms(0.5) or 0) <= (found.quantile_ms(0.99) or 0) < 5000
@@ -152,7 +152,7 @@ def test_more_workers_are_recommended_only_where_they_give_more() -> None:
 
 def test_the_command_recommends_workers_and_leaves_the_project_as_it_was(things: Path) -> None:
     before = {path.name for path in (things / ".perron").iterdir() if not path.name.startswith("ledger.db")}
-    found = perron_json("tune", "loadtest", "--seconds", "0.3", "--connections", "1,8", cwd=things)
+    found = perron_json("tune", "loadtest", "--seconds", "1", "--connections", "1,8", cwd=things)
     assert found["workers"] in {run["workers"] for run in found["runs"]}
     assert {run["connections"] for run in found["runs"]} == {1, 8}
     assert all(run["answered"] > 0 and run["failed"] == 0 and run["threads"] >= 1 for run in found["runs"])

@@ -38,6 +38,7 @@ def started(folder: Path, *options: str, **variables: str) -> Iterator[str]:
         try:
             assert server.stdout is not None and server.stderr is not None
             said = server.stdout.readline()
+            clock.cancel()
             assert " answers at " in said, server.stderr.read()
             yield said.split(" answers at ")[1].split()[0]
         finally:

@@ -1,5 +1,6 @@
 """The log's upkeep beside a server that writes it: sensitive fields, compaction, deletion, outcomes by a row's Id."""
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -236,8 +237,10 @@ def test_what_cannot_be_forgotten_is_said(project: Path, words: list[str], says:
 
 
 def sent_to_folder(folder: Path) -> list[str]:
-    """The ids of all predictions in objects, in no order."""
-    return [json.loads(line)["id"] for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+    """The ids of all predictions in objects, in no order; none while half a line is there."""
+    with contextlib.suppress(ValueError):
+        return [json.loads(line)["id"] for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+    return []
 
 
 def test_the_log_goes_on_to_a_folder_a_database_and_standard_output(project: Path, tmp_path: Path) -> None:
@@ -268,11 +271,13 @@ def test_what_every_place_has_is_dropped_and_what_is_written_or_waits_stays(proj
         [path] = log.glob("*.jsonl")  # it is being written
         ask_to_rotate(log)
         until(lambda: not path.exists())
+    places = [f"file://{first}", f"file://{second}"]
+    with serving(project) as (address, _):
         ids += ask(address, "p3")
+    Shipper(log, places[:1]).ship()
     sent = [json.loads(line)["id"] for file in first.rglob("*.jsonl") for line in file.read_text().splitlines()]
     assert sorted(sent) == sorted(ids)
     [rest] = log.glob("*.jsonl")
-    places = [f"file://{first}", f"file://{second}"]
     assert drop_sent(log, places) == 0 and rest.exists()  # the second has nothing yet
     Shipper(log, [f"file://{second}"]).ship()
     assert drop_sent(log, places) == 1 and not rest.exists()

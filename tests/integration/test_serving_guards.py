@@ -68,7 +68,7 @@ def test_a_token_opens_what_its_scopes_allow_until_it_is_revoked(project: Path) 
 
 
 def test_a_rate_is_held_and_says_when_to_come_again(project: Path) -> None:
-    token = make_token(Project.open(project).ledger, "slow", requests_per_s=2)
+    token = make_token(Project.open(project).ledger, "slow", requests_per_s=0.5)
     with serving(project) as (address, _):
         answers = [ask(address, **bearer(token)) for _ in range(8)]
         statuses = [answer.status_code for answer in answers]

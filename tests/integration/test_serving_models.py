@@ -46,7 +46,7 @@ def ask(address: str, path: str = "/v1/predictions", body: str = BODY, **headers
     return httpx.post(address + path, content=body, headers={**JSON, **headers}, timeout=30)
 
 
-def until(condition: Callable[[], Any], within_s: float = 15.0) -> Any:
+def until(condition: Callable[[], Any], within_s: float = 60.0) -> Any:
     """The condition's first value that is true."""
     end = time.monotonic() + within_s
     while not (found := condition()):

@@ -32,6 +32,7 @@ from perron.serve.http import free_port
 from tests.conftest import need, perron
 
 expect = playwright.expect
+expect.set_options(timeout=30_000)
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +94,7 @@ def dashboard(folder: Path, *words: str) -> Iterator[str]:
             yield found[1]
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def make_project(folder: Path) -> None:
@@ -251,6 +252,7 @@ def test_live_shows_traffic_drift_and_performance(page: Any, served: Served) -> 
     losses = sum((period.losses for period in found.performance), Losses())
     measured = losses.metric("rmse")
     assert measured is not None
+    expect(page.get_by_text("Error budget left")).to_be_visible()
     facts = facts_of(page)
     assert facts["All days shown"] == "200" and facts["Outcomes"] == "100" and facts["rmse"] == number(measured[0])
     assert facts["Requests"] == "0" and facts["On the test rows"] == number(found.expected)

@@ -17,6 +17,7 @@ from perron.demonstration import serving
 from tests.conftest import need, perron
 
 expect = playwright.expect
+expect.set_options(timeout=30_000)
 pytestmark = pytest.mark.browser
 
 ARGUMENTS = [

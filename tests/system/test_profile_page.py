@@ -1,5 +1,6 @@
 """The profile's page in a real browser: whole, quiet, offline, readable at any width, in both schemes, by keyboard."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def test_the_page_reads_well_and_asks_for_nothing(
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the findings"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#findings")
+    playwright.expect(page).to_have_url(re.compile("#findings$"))
     for heading in (
         "Findings",
         "What tells price",

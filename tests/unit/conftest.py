@@ -21,9 +21,10 @@ numbers = itertools.count()
 
 
 @pytest.fixture
-def load_module(tmp_path: Path) -> Iterator[Callable[..., ModuleType]]:
+def load_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
     """Writes a module's source to a file and imports it, under a name of its own."""
     made: list[str] = []
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which may be stale when a file is written twice in a second
 
     def load(source: str, name: str | None = None) -> ModuleType:
         name = name or f"made_{next(numbers)}"

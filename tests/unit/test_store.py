@@ -101,7 +101,7 @@ def test_two_processes_put_the_same_blobs_at_once(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
         assert worker.exitcode == 0
     blobs = files(tmp_path)
     assert len(blobs) == 100

@@ -1,5 +1,6 @@
 """Systems: the defaults, what contradicts itself, and the loading of a system.py."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,3 +192,20 @@ def test_a_system_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_loading_again_gives_what_is_there_now(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD).name == "house"
     assert load(tmp_path, GOOD.replace('"house"', '"hut"')).name == "hut"
+
+
+def test_a_file_that_is_written_twice_in_a_second_is_loaded_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the same size, too: Python's own bytecode wouldn't be made again."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "system.py"
+    for seed in (1, 2):
+        path.write_text(
+            "from typing import Annotated\nimport perron as pn\n"
+            "class Row(pn.Contract):\n    x: float\n    y: Annotated[float, pn.Target]\n"
+            f'system = pn.System("rows", Row, source="rows.csv", seed={seed})\n'
+        )
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert load_system(path).seed == seed
+    assert not (tmp_path / "__pycache__").exists()

@@ -182,10 +182,10 @@ class PredictionLog:
         """What was appended is then on the disk itself; a segment that holds nothing is removed."""
         if self._file >= 0:
             os.fsync(self._file)
+            if self._size == self._empty:  # while it is locked: nobody begins to read what goes
+                self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
-            if self._size == self._empty:
-                self._path.unlink(missing_ok=True)
 
 
 def _write(file: int, data: bytes) -> None:
@@ -371,11 +371,12 @@ def closed(path: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        yield False
-    else:
-        yield True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.path.samestat(os.stat(path), os.fstat(handle))  # not removed since it was opened
+        except OSError:
+            is_there = False
+        yield is_there
     finally:
         os.close(handle)
 

@@ -224,8 +224,8 @@ class Service:
             await self.models.measure()
             await asyncio.sleep(FOLLOW_EVERY_S)
             asked = self._rotation_asked()
-            self.models.rotate(0.0 if asked != rotated else ROTATE_EVERY_S)
-            rotated = asked
+            if self.models.rotate(0.0 if asked != rotated else ROTATE_EVERY_S):
+                rotated = asked
             try:
                 await self._hold_to_limits()
                 await self.refresh()
@@ -290,9 +290,15 @@ class Service:
             self._minutes.tick(traffic, refused, self._usage(), datetime.now(UTC), is_last=is_last)
 
     async def _leave_numbers(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, failed = asyncio.get_running_loop(), ""
         while True:
-            await loop.run_in_executor(None, self.registry.leave)
+            try:
+                await loop.run_in_executor(None, self.registry.leave)
+                failed = ""
+            except Exception as error:  # a full disk, say: the other workers' numbers of this one grow old
+                if repr(error) != failed:
+                    logger.exception("this worker's numbers can't be left to the others")
+                failed = repr(error)
             await asyncio.sleep(LEAVE_EVERY_S)
 
     @property

@@ -30,6 +30,7 @@ logger = logging.getLogger("perron.serve")
 
 @dataclass
 class _Aside:
+    since: datetime
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     shares: list[list[float]] = field(default_factory=list)
@@ -49,7 +50,7 @@ class Collector:
         self._writer = WindowWriter(
             folder, bundle.name, version, route, bundle.schema, has_confidence=self._has_confidence
         )
-        self._aside = _Aside()
+        self._aside = _Aside(datetime.now(UTC))
         self._handed_over: deque[_Aside] = deque()
         self._working = threading.Lock()
         self._turns = 0
@@ -59,7 +60,10 @@ class Collector:
         self.drifts: dict[str, tuple[float, int]] = {}  # by column: the distance, and the severity from 1 to 3
 
     def add(self, rows: Sequence[tuple[Any, ...]], values: Sequence[Any], shares: Sequence[list[float]] | None) -> None:
-        """Puts answered rows aside."""
+        """Puts answered rows aside, those of another hour apart: they are of its window."""
+        now = datetime.now(UTC)
+        if self._aside.since.hour != now.hour or not self._aside.rows:
+            self.hand_over(now)
         aside = self._aside
         room = 2 * MOST_ROWS_PER_S - len(aside.rows)
         if room < len(rows):  # a part of them, evenly
@@ -75,10 +79,11 @@ class Collector:
         if shares is not None:
             aside.shares.extend(shares)
 
-    def hand_over(self) -> None:
+    def hand_over(self, now: datetime | None = None) -> None:
         """Leaves what was put aside to the next `work`, whoever calls it; from now on rows are put aside anew."""
-        self._handed_over.append(self._aside)
-        self._aside = _Aside()
+        if self._aside.rows:
+            self._handed_over.append(self._aside)
+        self._aside = _Aside(now or datetime.now(UTC))
 
     def work(self, *, is_last: bool = False) -> None:
         """Makes sketches of what was handed over; writes them every few turns, and at last: after what is at work now."""
@@ -98,11 +103,9 @@ class Collector:
                 self._failed = repr(error)
 
     def _sketch(self, aside: _Aside) -> None:
-        if not aside.rows:
-            return
         step = max(1, len(aside.rows) // MOST_ROWS_PER_S)
         confidence = [max(row) for row in aside.shares[::step]] if self._has_confidence else None
-        self._writer.add(aside.rows[::step], aside.values[::step], confidence, datetime.now(UTC))
+        self._writer.add(aside.rows[::step], aside.values[::step], confidence, aside.since)
         self.dropped += len(aside.rows) - len(aside.rows[::step])
 
     def _look_for_drift(self) -> None:

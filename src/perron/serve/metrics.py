@@ -160,9 +160,9 @@ class Registry(Collector):
             return
         data = msgspec.msgpack.encode(
             {
-                "numbers": [[*labels, numbers.dump()] for labels, numbers in self._numbers.items()],
-                "refused": self._refused,
-                "counters": {name: [words, values] for name, (words, values) in self.counters.items()},
+                "numbers": [[*labels, numbers.dump()] for labels, numbers in list(self._numbers.items())],
+                "refused": dict(self._refused),
+                "counters": {name: [words, dict(values)] for name, (words, values) in list(self.counters.items())},
                 "usage": self._usage(),
             }
         )

@@ -134,14 +134,18 @@ class Endpoint:
         kept = body if self._mask is None else self._mask.body(rows)
         return self.batcher.submit(rows, kept, self.way + b'","of":"' + of)
 
-    def rotate(self, older_than_s: float) -> None:
-        """Begins a new segment of the log where the present one has been written for that long.
+    def rotate(self, older_than_s: float) -> bool:
+        """Begins a new segment of the log where the present one has been written for that long; False when it is
+        being brought to the disk just now.
 
         Raises:
             LedgerError: it can't be written; the old one goes on.
         """
-        if self._log.age_s > older_than_s and not self.batcher.is_syncing:
+        if self._log.age_s > older_than_s:
+            if self.batcher.is_syncing:
+                return False
             self._log.rotate()
+        return True
 
     @cached_property
     def columns(self) -> ColumnCheck:
@@ -502,13 +506,16 @@ class Models:
             e.batcher.is_unlogged for m in self.by_name.values() for e in m.endpoints
         )
 
-    def rotate(self, older_than_s: float) -> None:
-        """Begins new segments of the logs where the present ones have been written for that long."""
+    def rotate(self, older_than_s: float) -> bool:
+        """Begins new segments of the logs where the present ones have been written for that long; False when one
+        couldn't be left just now."""
+        are_done = True
         for endpoint in [e for model in self.by_name.values() for e in model.endpoints]:
             try:
-                endpoint.rotate(older_than_s)
+                are_done &= endpoint.rotate(older_than_s)
             except PerronError as error:
                 logger.error("%s", error)
+        return are_done
 
     async def drain(self, within_s: float) -> None:
         """Returns when every endpoint is idle, shadows included, or the time is over."""

@@ -110,15 +110,20 @@ class _Supervisor:
         self._started[worker] = time.monotonic()
         sys.stdout.flush()
         sys.stderr.flush()
-        parent = os.getpid()
+        parent, stops = os.getpid(), (signal.SIGINT, signal.SIGTERM)
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, stops
+        )  # until the parent knows the child, and the child itself
         pid = os.fork()
         if pid:
             self._pids[pid] = worker
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return
         status = 1
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in stops:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             _end_with(parent)
             settings = replace(self._settings, worker=worker)
             serve_http(settings, self._open_memory(), self._address, announce=self._say_ready(worker))

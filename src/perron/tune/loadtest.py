@@ -32,7 +32,7 @@ __all__ = ["Measured", "held", "measure_url", "measure_workers", "recommend", "r
 PREDICTIONS = "/v1/predictions"
 DIFFERENT = 64  # bodies, so that nothing is answered from memory by chance
 WARM_S = 0.5
-START_S, MEASURED_S = 60.0, 5.0
+START_S, MEASURED_S = 60.0, 30.0
 WORTH = 1.1  # as fast, at least, before more workers are recommended
 BUSY = 0.9  # of its time: from there on it is this process that limits
 

@@ -34,7 +34,7 @@ __all__ = ["Facts", "Latency", "Traffic", "facts_of", "latency_of"]
 
 FRESH_S = 15.0  # how old what a page shows may be before it is made anew
 WAIT_S = 0.3  # for what was never made
-METRICS_TIMEOUT_S = 0.3
+METRICS_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -233,14 +233,14 @@ class Facts:
 
     # -- the service
 
-    def levels(self, model: str) -> Levels | None:
-        """The levels of a model's service over a month, as its servers noted them; None where there are none, or not yet.
+    def levels(self, model: str) -> tuple[Levels | None] | None:
+        """The levels of a model's service over a month (None: its servers noted none); None while they are added up.
 
         Raises:
             PerronError: canvas.toml is wrong.
         """
         found: tuple[Levels | None] | None = self.kept(("levels", model), lambda: self._levels(model))
-        return None if found is None else found[0]
+        return found
 
     def _levels(self, model: str) -> tuple[Levels | None]:
         limits = limits_of(read_canvas(self.project.folder))

@@ -89,7 +89,11 @@ def _latency(facts: Facts) -> None:
 def _service(facts: Facts, model: str) -> None:
     """The error budget, what is used, and what it costs, as servers noted it by the minute."""
     st.header("Service", anchor=False)
-    levels = facts.levels(model)
+    found = facts.levels(model)
+    if found is None:
+        parts.waiting("What servers noted is added up.")
+        return
+    (levels,) = found
     if levels is None:
         parts.note("No server of this project has noted what it uses; `perron serve` does, once a minute.")
         return
