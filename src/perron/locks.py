@@ -31,9 +31,7 @@ def take(path: Path, *, waits: bool = True) -> IO[bytes]:
         lock = open(path, "ab")  # noqa: SIM115 (the caller closes it)
         try:
             while not _has(lock, waits=waits):
-                time.sleep(
-                    LOOK_EVERY_S
-                )  # and not in the system's call, where an interrupt just before it is slept through
+                time.sleep(LOOK_EVERY_S)  # the system's own wait would sleep through an interrupt just before it
             if os.stat(path).st_ino == os.fstat(lock.fileno()).st_ino:
                 return lock
         except FileNotFoundError:  # removed in this very moment

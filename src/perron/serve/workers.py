@@ -111,9 +111,7 @@ class _Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         parent, stops = os.getpid(), (signal.SIGINT, signal.SIGTERM)
-        before = signal.pthread_sigmask(
-            signal.SIG_BLOCK, stops
-        )  # until the parent knows the child, and the child itself
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # so long as a stop wouldn't reach the child
         pid = os.fork()
         if pid:
             self._pids[pid] = worker
