@@ -28,7 +28,7 @@ __all__ = ["Draft", "Started", "begin_project", "demand_new", "draft_project", "
 COPIED_BYTES = 100 << 20  # a larger table stays where it is
 MOST_SKETCHED = 200  # columns; of further ones nothing is expected
 THREADS = 2
-GitState = Literal["begun", "inside another", "not installed", "not asked"]
+GitState = Literal["begun", "inside another", "not installed", "not asked", "failed"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Draft:
 @dataclass(frozen=True)
 class Started:
     """A new project: its folder and files, the table's rows, the number of features, the reasons of the
-    proposal by field, the field's name by the table's column, and what became of its git repository."""
+    proposal by field, the field's name by the table's column, and what became of its git repository, with
+    git's words where it failed."""
 
     folder: Path
     files: tuple[str, ...]
@@ -76,6 +77,7 @@ class Started:
     reasons: dict[str, str]
     columns: dict[str, str]
     git: GitState
+    git_fault: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "folder": str(self.folder)}
@@ -174,8 +176,8 @@ def begin_project(draft: Draft, begin_git: Literal["outside", "always", "never"]
     copies = {} if draft.copied is None else {str(draft.source.place): draft.copied}
     _write_all(draft.folder, files, copies)
     branching = draft.organisation.branching if draft.organisation else "trunk"
-    state: GitState = (
-        "not asked" if begin_git == "never" else _begin_git(draft.folder, begin_git == "always", branching)
+    state, fault = (
+        _begin_git(draft.folder, begin_git == "always", branching) if begin_git != "never" else ("not asked", "")
     )
     return Started(
         draft.folder,
@@ -185,6 +187,7 @@ def begin_project(draft: Draft, begin_git: Literal["outside", "always", "never"]
         draft.proposal.reasons,
         {field.column: field.name for field in draft.proposal.schema.fields},
         state,
+        fault,
     )
 
 
@@ -260,19 +263,28 @@ def identity() -> tuple[str, str]:
     return found.get("user.name", "").strip(), found.get("user.email", "").strip()
 
 
-def _begin_git(folder: Path, even_inside: bool, branching: str) -> GitState:
+def _begin_git(folder: Path, even_inside: bool, branching: str) -> tuple[GitState, str]:
     """Makes a repository with a first commit on `main`, and of git flow a branch `develop` to work on; not inside
-    another one (that doesn't ignore the folder), nor without git."""
+    another one (that doesn't ignore the folder), nor without git. What became of it, and git's words where it failed."""
     if shutil.which("git") is None:
-        return "not installed"
+        return "not installed", ""
     is_inside = git(folder, "rev-parse", "--is-inside-work-tree").returncode == 0
     if not even_inside and is_inside and git(folder, "check-ignore", "-q", ".").returncode != 0:
-        return "inside another"
-    git(folder, "init", "-q", "-b", "main")
-    git(folder, "add", "-A")
-    known = git(folder, "config", "user.email").returncode == 0
-    as_whom = [] if known else ["-c", "user.name=perron", "-c", "user.email=perron@localhost"]
-    git(folder, *as_whom, "commit", "-q", "-m", "Begin the project")
+        return "inside another", ""
+    for words in _beginning(folder, branching):
+        done = git(folder, *words)
+        if done.returncode != 0:  # a hook, a signature, another git at work
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            return "failed", said[0] if said else f"git {words[0]} ended with {done.returncode}"
+    return "begun", ""
+
+
+def _beginning(folder: Path, branching: str) -> Iterator[tuple[str, ...]]:
+    """What git is told, one after the other."""
+    yield "init", "-q", "-b", "main"
+    yield "add", "-A"
+    is_known = git(folder, "config", "user.email").returncode == 0
+    as_whom = () if is_known else ("-c", "user.name=perron", "-c", "user.email=perron@localhost")
+    yield *as_whom, "commit", "-q", "-m", "Begin the project"
     if branching == "git-flow":
-        git(folder, "checkout", "-q", "-b", "develop")
-    return "begun"
+        yield "checkout", "-q", "-b", "develop"

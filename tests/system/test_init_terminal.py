@@ -217,6 +217,15 @@ def test_without_git_it_begins_and_says_how_to_have_a_repository(folder: Path) -
     assert (folder / "houses" / "Makefile").is_file() and not (folder / "houses" / ".git").exists()
 
 
+def test_a_commit_that_git_refuses_is_told_in_its_words(folder: Path) -> None:
+    config = folder / "gitconfig"
+    config.write_text("[commit]\n\tgpgsign = true\n[gpg]\n\tprogram = false\n")
+    words = ("init", "houses", "--from", "House Prices.csv", "--target", "price")
+    done = perron(*words, cwd=folder, GIT_CONFIG_GLOBAL=str(config))
+    assert "git made no first commit (error: gpg failed to sign the data)" in done.stdout
+    assert "git add -A && git commit" in done.stdout and (folder / "houses" / "Makefile").is_file()
+
+
 def test_inside_another_repository_none_is_begun_and_a_line_says_so(folder: Path) -> None:
     subprocess.run(["git", "init", "-q", folder], check=True)
     done = perron("init", "houses", "--from", "House Prices.csv", "--target", "price", cwd=folder)

@@ -64,5 +64,7 @@ def init(
         print("git isn't installed, so there is no repository; install it, then: git init && git add -A && git commit")
     if made.git == "inside another":
         print("It lies in a git repository already, so none was begun; commit it there.")
+    if made.git == "failed":
+        print(f"git made no first commit ({made.git_fault}); the files are all there: git add -A && git commit")
     next_step = "perron run" if bare else "make test   (or first: perron run)"
     print(f"Next: {next_step}" if name == "." else f"Next: cd {made.folder} && {next_step}")
