@@ -12,7 +12,7 @@ from perron.errors import LedgerError
 
 __all__ = ["alone", "take"]
 
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.02
 
 
 def take(path: Path, *, waits: bool = True) -> IO[bytes]:

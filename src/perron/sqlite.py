@@ -1,9 +1,10 @@
 """SQLite files that several processes open, the very first time too."""
 
-import fcntl
 import sqlite3
 from pathlib import Path
 from typing import Any, Literal
+
+from perron.locks import take
 
 __all__ = ["BUSY_TIMEOUT_S", "connect", "switch_to_wal"]
 
@@ -51,8 +52,7 @@ def switch_to_wal(connection: Any) -> None:
     if not path:
         return  # a database in memory
     try:
-        with open(f"{path}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with take(Path(f"{path}.lock")):
             connection.execute("PRAGMA journal_mode = WAL")
     except OSError as error:
         raise sqlite3.OperationalError(f"{path}.lock can't be written: {error.strerror}") from error

@@ -1,7 +1,6 @@
 """The alerts that are open and what is still to be told, in `.perron/alerts.json`; one at a time changes it."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import time
@@ -14,6 +13,7 @@ import msgspec
 
 from perron.alerts.events import Event
 from perron.errors import LedgerError
+from perron.locks import take
 from perron.store import write_atomically
 
 __all__ = ["Alert", "Delivery", "State", "locked", "read_state", "writing"]
@@ -70,16 +70,13 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         LedgerError: the folder can't be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w")  # noqa: SIM115 - the with below would turn the body's own OSError into ours
+        lock = take(path, waits=wait)
+    except BlockingIOError:
+        yield False
+        return
     except OSError as error:
         raise LedgerError(f"The lock {path} can't be made: {error.strerror}.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+    with lock:
         yield True
 
 

@@ -1,6 +1,5 @@
 """A file of labels in; outcomes of logged predictions and rows of the labelled table out, all of them or none."""
 
-import fcntl
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from perron import predictions
+from perron import locks, predictions
 from perron.check import Fault, judge
 from perron.check.table import TableCheck, read_values
 from perron.contract import Field, Schema
@@ -179,8 +178,7 @@ def _use(
     """Writes the table, whole, then the outcomes, in one transaction."""
     if rows:
         table = system.labels or LABELS
-        with open(asked_folder(project) / ".lock", "w") as lock:  # two imports at once would each lose the other's rows
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locks.take(asked_folder(project) / ".lock"):  # two imports at once would each lose the other's rows
             taken.rows_added, taken.rows_changed = merge_labelled(project.folder / table, system.schema, rows)
         taken.table = table
     before = project.ledger.known_outcomes()
