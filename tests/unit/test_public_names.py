@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pyarrow as pa
@@ -247,3 +248,12 @@ def test_what_serves_reaches_nothing_that_trains_by_any_path(module: str) -> Non
     trains = {"perron.train", "perron.evaluate", "perron.export", "perron.pipeline", "perron.steps", "perron.snapshot"}
     assert not reached & trains
     assert not {name for name in reached if room(name) == "models"}
+
+
+def test_the_import_linter_knows_every_module() -> None:
+    settings = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text())
+    spine = settings["tool"]["importlinter"]["contracts"][0]
+    modules = {path.stem for path in ROOT.glob("*.py") if not path.stem.startswith("__")}
+    modules |= {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert {name.removeprefix("perron.") for name in spine["source_modules"]} == modules - FOLDERS
+    assert {name.removeprefix("perron.") for name in spine["forbidden_modules"]} == FOLDERS
