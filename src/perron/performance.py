@@ -231,11 +231,12 @@ class Performance:
 
         `part` is a slice, `field=value`; empty for all rows. `since` and `until` are days (ISO 8601, `until` excluded).
         """
-        where, values = ["model = ?", "slice = ?", "day >= ?", "day < ?"], [model, part, since, until]
+        where = ["model = ?", "slice = ?", "day >= ?", "day < ?"]
+        values: list[str | int] = [model, part, since, until]
         for name, value in (("version", version), ("route", route)):
             if value is not None:
                 where.append(f"{name} = ?")
-                values.append(value)  # type: ignore[arg-type]
+                values.append(value)
         with self._open() as database:
             rows = database.execute(
                 "SELECT day, SUM(n), SUM(squared), SUM(squared2), SUM(absolute), SUM(absolute2), SUM(log_loss), "

@@ -544,11 +544,8 @@ class Supervisor:
                 try:
                     made = await self._make(server.service)
                 except OSError as error:
-                    refused, lived, why = (
-                        refused + 1,
-                        None,
-                        f"version {server.service.version} can't be started: {error}",
-                    )
+                    refused, lived = refused + 1, None
+                    why = f"version {server.service.version} can't be started: {error}"
                     continue
                 if isinstance(made, _Server):
                     server.is_going = True
